@@ -1,0 +1,157 @@
+"""The connection to ClickHouse: one async client, one kind of error."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import clickhouse_connect
+import msgspec
+from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+Parameters = Mapping[str, object]
+Settings = Mapping[str, object]
+Row = Sequence[Any]
+
+_encoder = msgspec.json.Encoder()
+
+INSERT_SETTINGS: Settings = {
+    "async_insert": 0,  # on by default in recent servers: an acknowledged insert must be durable
+    "input_format_json_named_tuples_as_objects": 0,
+    "materialize_ttl_after_modify": 0,
+}
+
+
+class StoreError(Exception):
+    """The store did not do as asked, or is away. Any such error may pass, so the caller retries.
+
+    `code` is ClickHouse's own number, 0 when it never answered.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreAddress:
+    """Where ClickHouse's HTTP interface answers, and how to log in."""
+
+    url: str
+    """`http[s]://host:port`"""
+    user: str = "default"
+    password: str = field(default="", repr=False)
+    ca_file: str | None = None
+    """PEM bundle that the server's certificate is checked against; None: the system's."""
+    request_timeout_seconds: float = 300
+    """After this long without an answer a request counts as lost."""
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn whatever the driver raises into `StoreError`; cancellation passes."""
+    try:
+        yield
+    except (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise StoreError(
+            str(error).strip() or type(error).__name__, getattr(error, "code", None) or 0
+        ) from error
+
+
+@cache
+def sql(name: str) -> str:
+    """Text of `queries/<name>.sql`."""
+    return files("clickhouse").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
+
+
+class Store:
+    """ClickHouse as the rest of Footfall sees it. For concurrent use within one event loop.
+
+    Every method raises `StoreError`, and nothing else of the driver's.
+    """
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], *, token: str) -> None:
+        """Insert `rows` (values in the order of `columns`) as one block, durable when this returns.
+
+        A retry with the same `token` changes nothing where the table keeps a deduplication window.
+        """
+        with store_errors():
+            await self._client.raw_insert(
+                table,
+                columns,
+                _encoder.encode_lines(rows),
+                settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
+                fmt="JSONCompactEachRow",
+                compression="lz4",
+            )
+
+    async def rows(
+        self, query: str, parameters: Parameters | None = None, settings: Settings | None = None
+    ) -> list[tuple[Any, ...]]:
+        """All rows of a query whose `{name:Type}` parameters the server binds."""
+        with store_errors():
+            result = await self._client.query(
+                query, parameters=dict(parameters or {}), settings=dict(settings or {})
+            )
+            return [tuple(row) for row in result.result_rows]
+
+    async def command(
+        self, statement: str, parameters: Parameters | None = None, settings: Settings | None = None
+    ) -> None:
+        """Run a statement that returns nothing."""
+        with store_errors():
+            await self._client.command(
+                statement, parameters=dict(parameters or {}), settings=dict(settings or {})
+            )
+
+    async def stream(
+        self, query: str, parameters: Parameters, *, fmt: str, settings: Settings | None = None
+    ) -> AsyncIterator[bytes]:
+        """The answer's bytes in ClickHouse's format `fmt`, as they come.
+
+        An error that the server meets half-way raises too. Closing the iterator early drops the connection.
+        """
+        with store_errors():
+            context = await self._client.raw_stream(query, dict(parameters), dict(settings or {}), fmt=fmt)
+            async with context as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def ping(self) -> bool:
+        """Whether the store answers."""
+        return bool(await self._client.ping())
+
+
+@asynccontextmanager
+async def connect(address: StoreAddress) -> AsyncIterator[Store]:
+    """A `Store`, closed on leaving. Raises `StoreError` when it does not answer."""
+    parts = urlsplit(address.url)
+    secure = parts.scheme == "https"
+    with store_errors():
+        client = await clickhouse_connect.get_async_client(
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or (8443 if secure else 8123),
+            secure=secure,
+            username=address.user,
+            password=address.password,
+            ca_cert=address.ca_file,
+            compress=False,
+            autogenerate_session_id=False,
+            query_retries=0,
+            connect_timeout=5,
+            send_receive_timeout=address.request_timeout_seconds,
+        )
+    try:
+        yield Store(client)
+    finally:
+        await client.close()

@@ -1,0 +1,370 @@
+"""The topics on the broker: reaching it, making sure that they exist, and telling one life of a topic from the next.
+
+aiokafka alone, no Faust: whatever needs a topic before or beside the worker uses this too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    InvalidConfigurationError,
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    InvalidTopicError,
+    KafkaError,
+    LeaderNotAvailableError,
+    NoError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+from pipeline.errors import Misconfigured, Unavailable
+
+log = logging.getLogger(__name__)
+
+EVENT_TOPICS: Final = ("bot_requests", "token_usages", "bot_feedback")
+EVENT_PARTITIONS: Final = 8
+DEAD_LETTER_RETENTION: Final = timedelta(days=30)
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+def dead_letter_topic(topic: str) -> str:
+    """The topic that takes what `topic` carried and nobody can read."""
+    return f"{topic}_dead_letter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerConnection:
+    """Where the broker is and how to be let in."""
+
+    bootstrap: str
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: SaslMechanism = "PLAIN"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+
+    def aiokafka_options(self) -> dict[str, Any]:
+        """Keyword arguments that every client, producer, consumer and admin client of aiokafka takes.
+
+        Raises Misconfigured where they contradict each other or the CA file cannot be read.
+        """
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol in ("SSL", "SASL_SSL"):
+            options["ssl_context"] = self._ssl_context()
+        elif self.ca_file is not None:
+            raise Misconfigured(f"a broker CA file is of no use with {self.security_protocol}")
+        if self.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL"):
+            if self.user is None or self.password is None:
+                raise Misconfigured(f"{self.security_protocol} needs a broker user and a password file")
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.user,
+                "sasl_plain_password": self.password,
+            }
+        elif self.user is not None or self.password is not None:
+            # Silently not sending them would look like a login that works.
+            raise Misconfigured(f"a broker user or password is of no use with {self.security_protocol}")
+        return options
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise Misconfigured(f"cannot use the broker CA file {self.ca_file}: {error}") from error
+
+
+@asynccontextmanager
+async def broker_client(
+    connection: BrokerConnection, *, request_timeout: timedelta = timedelta(seconds=20)
+) -> AsyncIterator[AIOKafkaClient]:
+    """A connected client, closed at the end. Raises Unavailable where no broker answers."""
+    client = AIOKafkaClient(
+        **connection.aiokafka_options(), request_timeout_ms=round(request_timeout.total_seconds() * 1000)
+    )
+    try:
+        try:
+            await client.bootstrap()
+        except KafkaError as error:
+            raise Unavailable(f"no broker answers at {connection.bootstrap}: {error}") from error
+        yield client
+    finally:
+        await client.close()
+
+
+async def broker_answers(connection: BrokerConnection, *, patience: timedelta | None = None) -> None:
+    """Return once a broker answers; ask again with growing pauses (0.1 s to 5 s), for ever unless told.
+
+    Raises Unavailable when `patience` is over, Misconfigured at once.
+    """
+    deadline = None if patience is None else time.monotonic() + patience.total_seconds()
+    pause = 0.1
+    while True:
+        try:
+            async with broker_client(connection, request_timeout=timedelta(seconds=5)):
+                return
+        except Unavailable as error:
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise
+            log.warning("%s; asking again in %.1f s", error, pause)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5.0)
+
+
+# --- topics that exist ---------------------------------------------------------------------------------
+
+
+async def ensure_topics(
+    connection: BrokerConnection, *, prefix: str = "", patience: timedelta = timedelta(seconds=30)
+) -> None:
+    """Return when all six topics exist and every partition has a leader; create what is missing.
+
+    An existing topic is left exactly as it is, whatever its partition count. It does not matter who creates a
+    topic first when several processes try at once.
+
+    Raises Unavailable when that takes longer than `patience` or the broker goes away, Misconfigured when the
+    broker refuses to create a topic.
+    """
+    events = [prefix + topic for topic in EVENT_TOPICS]
+    wanted = {topic: EVENT_PARTITIONS for topic in events} | {dead_letter_topic(topic): 1 for topic in events}
+    deadline = time.monotonic() + patience.total_seconds()
+    async with broker_client(connection) as client:
+        while True:
+            missing, leaderless = await _not_ready(client, list(wanted))
+            if not missing and not leaderless:
+                return
+            if missing:
+                await _create(client, {topic: wanted[topic] for topic in missing})
+            if time.monotonic() > deadline:
+                raise Unavailable(f"still without a leader: {', '.join(sorted(missing + leaderless))}")
+            await asyncio.sleep(0.1)
+
+
+async def _not_ready(client: AIOKafkaClient, topics: list[str]) -> tuple[list[str], list[str]]:
+    """Which of the topics do not exist, and which do but lack the leader of a partition."""
+    answer = await _ask(client, MetadataRequest(topics, allow_auto_topic_creation=False))
+    missing, leaderless = [], []
+    for topic in answer.to_object()["topics"]:
+        error = for_code(topic["error_code"])
+        if error is UnknownTopicOrPartitionError:
+            missing.append(topic["topic"])
+        elif error is LeaderNotAvailableError or any(p["leader"] < 0 for p in topic["partitions"]):
+            leaderless.append(topic["topic"])
+        else:
+            _check(topic["topic"], error)
+    return missing, leaderless
+
+
+async def _create(client: AIOKafkaClient, topics: dict[str, int]) -> None:
+    """Create the topics with these partition counts. One that somebody else has just created is no error."""
+    request = CreateTopicsRequest(
+        create_topic_requests=[
+            # Replication -1: the broker's own default, the one number that fits one broker and thirty.
+            (topic, partitions, -1, [], list(_topic_settings(topic).items()))
+            for topic, partitions in topics.items()
+        ],
+        timeout=10_000,
+        validate_only=False,
+    )
+    controller = client.cluster.controller
+    answer = await _ask(client, request, None if controller is None else controller.nodeId)
+    for topic in answer.to_object()["topic_errors"]:
+        error = for_code(topic["error_code"])
+        if error is not TopicAlreadyExistsError:
+            _check(topic["topic"], error, topic.get("error_message"))
+
+
+def _topic_settings(topic: str) -> dict[str, str]:
+    # Event times are checked against the record's own time, so that has to be the broker's, not a producer's.
+    settings = {"message.timestamp.type": "LogAppendTime"}
+    if topic.endswith(dead_letter_topic("")):
+        settings["retention.ms"] = str(round(DEAD_LETTER_RETENTION.total_seconds() * 1000))
+    return settings
+
+
+# Errors that asking again does not cure: somebody has to change a setting or grant a right.
+_REFUSALS = (
+    ClusterAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+    InvalidTopicError,
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    InvalidConfigurationError,
+    PolicyViolationError,
+)
+
+
+def _check(topic: str, error: type[KafkaError], message: str | None = None) -> None:
+    if error is NoError:
+        return
+    said = f"the broker says {error.__name__} for topic {topic}" + (f": {message}" if message else "")
+    if issubclass(error, _REFUSALS):
+        raise Misconfigured(f"{said}. Grant the right, or create the topic yourself.")
+    raise Unavailable(said)
+
+
+# --- the epoch of a topic ------------------------------------------------------------------------------
+
+
+_NO_TOPIC_IDS = "the broker has no topic ids; Footfall needs a broker that does: Apache Kafka 2.8 or later"
+
+
+async def topic_epochs(client: AIOKafkaClient, topics: Collection[str]) -> dict[str, UUID]:
+    """The topic id of each topic: made anew with the topic, so offsets of two lives never mix.
+
+    Raises Unavailable when the broker or one of the topics is away, Misconfigured when the broker is too old to
+    have topic ids: without them a topic made anew would look like the old one, and its events like events already stored.
+    """
+    try:
+        answer = await _ask(client, _TopicIdsRequest(topics))
+    except (IncompatibleBrokerVersion, NotImplementedError) as error:
+        raise Misconfigured(_NO_TOPIC_IDS) from error
+    epochs: dict[str, UUID] = {}
+    for topic in answer.to_object()["topics"]:
+        _check(topic["topic"], for_code(topic["error_code"]))
+        if topic["topic_id"].int == 0:
+            raise Misconfigured(_NO_TOPIC_IDS)
+        epochs[topic["topic"]] = topic["topic_id"]
+    return epochs
+
+
+class _Uuid(AbstractType[UUID]):
+    """A UUID on Kafka's wire: its 16 bytes, most significant first."""
+
+    @classmethod
+    def encode(cls, value: UUID) -> bytes:
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> UUID:
+        return UUID(bytes=data.read(16))
+
+
+class _MetadataResponse_v10(Response):  # noqa: N801 - named as aiokafka names its own
+    """https://kafka.apache.org/protocol#The_Messages_Metadata, version 10: the first with topic ids."""
+
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("topic", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class _MetadataRequest_v10(RequestStruct):  # noqa: N801
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = _MetadataResponse_v10
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(("topic_id", _Uuid), ("topic", CompactString("utf-8")), ("tags", TaggedFields)),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _TopicIdsRequest(Request[_MetadataRequest_v10]):
+    """aiokafka's own requests stop at version 5; its connection takes any that is described like them."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: Collection[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: type[_MetadataRequest_v10]) -> _MetadataRequest_v10:
+        no_id, no_tags = UUID(int=0), dict[int, bytes]()
+        topics = [(no_id, topic, no_tags) for topic in self._topics]
+        return request_struct_class(topics, False, False, False, no_tags)
+
+
+async def _ask(client: AIOKafkaClient, request: Request[Any], node_id: int | None = None) -> Response:
+    """Send to this node, or to any. Raises Unavailable where no answer comes."""
+    if node_id is None:
+        node_id = client.get_random_node()
+    if node_id is None:
+        raise Unavailable("the broker names no node to ask")
+    try:
+        answer: Response = await client.send(node_id, request)
+    except IncompatibleBrokerVersion:
+        raise
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"the broker does not answer: {error!r}") from error
+    return answer

@@ -1,0 +1,55 @@
+"""What tests of every kind share: a real Kafka, a browser, free ports.
+
+Where one is missing the test skips and says why. Under `CI` it fails instead: CI must never pass by skipping.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from tests import kafka as harness
+
+
+def missing(what: str) -> NoReturn:
+    """Skip this test, or fail it under CI."""
+    if os.environ.get("CI"):
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    return harness.free_port()
+
+
+@pytest.fixture(scope="session")
+def kafka_installed() -> None:
+    """For tests that start a Kafka of their own (to kill it, say)."""
+    try:
+        harness.jars()
+        harness.java()
+    except harness.KafkaMissing as error:
+        missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Kafka]:
+    """One Kafka for the whole session: use topics and groups of your own, and leave it running."""
+    with harness.Kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Where Chromium is: `FOOTFALL_TEST_CHROMIUM`, or the first of its usual names on PATH."""
+    named = os.environ.get("FOOTFALL_TEST_CHROMIUM")
+    found = named or shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        missing("no chromium on PATH: install Debian's package `chromium`")
+    return found
