@@ -1,4 +1,4 @@
-"""The topics on the broker: reaching it, making sure that they exist, and telling one life of a topic from the next.
+"""The topics on the broker: how to reach it, that they exist, and which life of a topic this is.
 
 aiokafka alone, no Faust: whatever needs a topic before or beside the worker uses this too.
 """
@@ -50,20 +50,14 @@ from aiokafka.protocol.types import (
 )
 
 from pipeline.errors import Misconfigured, Unavailable
+from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
-EVENT_TOPICS: Final = ("bot_requests", "token_usages", "bot_feedback")
 EVENT_PARTITIONS: Final = 8
 DEAD_LETTER_RETENTION: Final = timedelta(days=30)
 
-SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-
-
-def dead_letter_topic(topic: str) -> str:
-    """The topic that takes what `topic` carried and nobody can read."""
-    return f"{topic}_dead_letter"
+SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,37 +65,42 @@ class BrokerConnection:
     """Where the broker is and how to be let in."""
 
     bootstrap: str
-    security_protocol: SecurityProtocol = "PLAINTEXT"
-    sasl_mechanism: SaslMechanism = "PLAIN"
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
+    """host:port[,host:port]"""
+    tls: bool = False
     ca_file: Path | None = None
+    """PEM bundle for the broker's certificate; None: the system's."""
+    sasl_mechanism: SaslMechanism = ""
+    """Empty: no SASL, and neither user nor password."""
+    user: str = ""
+    password: str = field(default="", repr=False)
 
     def aiokafka_options(self) -> dict[str, Any]:
         """Keyword arguments that every client, producer, consumer and admin client of aiokafka takes.
 
         Raises Misconfigured where they contradict each other or the CA file cannot be read.
         """
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap,
-            "security_protocol": self.security_protocol,
-        }
-        if self.security_protocol in ("SSL", "SASL_SSL"):
+        protocol = f"SASL_{self._transport}" if self.sasl_mechanism else self._transport
+        options: dict[str, Any] = {"bootstrap_servers": self.bootstrap, "security_protocol": protocol}
+        if self.tls:
             options["ssl_context"] = self._ssl_context()
         elif self.ca_file is not None:
-            raise Misconfigured(f"a broker CA file is of no use with {self.security_protocol}")
-        if self.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL"):
-            if self.user is None or self.password is None:
-                raise Misconfigured(f"{self.security_protocol} needs a broker user and a password file")
+            raise Misconfigured("a CA file for the broker, but TLS is off")
+        if self.sasl_mechanism:
+            if not self.user or not self.password:
+                raise Misconfigured(f"{self.sasl_mechanism} needs a user and a password for the broker")
             options |= {
                 "sasl_mechanism": self.sasl_mechanism,
                 "sasl_plain_username": self.user,
                 "sasl_plain_password": self.password,
             }
-        elif self.user is not None or self.password is not None:
-            # Silently not sending them would look like a login that works.
-            raise Misconfigured(f"a broker user or password is of no use with {self.security_protocol}")
+        elif self.user or self.password:
+            # Not sending them in silence would look like a login that works.
+            raise Misconfigured("a user or password for the broker, but no SASL mechanism")
         return options
+
+    @property
+    def _transport(self) -> str:
+        return "SSL" if self.tls else "PLAINTEXT"
 
     def _ssl_context(self) -> ssl.SSLContext:
         try:
@@ -161,16 +160,16 @@ async def ensure_topics(
     Raises Unavailable when that takes longer than `patience` or the broker goes away, Misconfigured when the
     broker refuses to create a topic.
     """
-    events = [prefix + topic for topic in EVENT_TOPICS]
-    wanted = {topic: EVENT_PARTITIONS for topic in events} | {dead_letter_topic(topic): 1 for topic in events}
+    partitions = {prefix + topic: EVENT_PARTITIONS for topic in Topic}
+    partitions |= {prefix + topic.dead_letter: 1 for topic in Topic}
     deadline = time.monotonic() + patience.total_seconds()
     async with broker_client(connection) as client:
         while True:
-            missing, leaderless = await _not_ready(client, list(wanted))
+            missing, leaderless = await _not_ready(client, list(partitions))
             if not missing and not leaderless:
                 return
             if missing:
-                await _create(client, {topic: wanted[topic] for topic in missing})
+                await _create(client, {topic: partitions[topic] for topic in missing})
             if time.monotonic() > deadline:
                 raise Unavailable(f"still without a leader: {', '.join(sorted(missing + leaderless))}")
             await asyncio.sleep(0.1)
@@ -196,7 +195,7 @@ async def _create(client: AIOKafkaClient, topics: dict[str, int]) -> None:
     request = CreateTopicsRequest(
         create_topic_requests=[
             # Replication -1: the broker's own default, the one number that fits one broker and thirty.
-            (topic, partitions, -1, [], list(_topic_settings(topic).items()))
+            (topic, partitions, -1, [], list(_topic_settings(topic).items()))  # type: ignore[misc]
             for topic, partitions in topics.items()
         ],
         timeout=10_000,
@@ -213,7 +212,7 @@ async def _create(client: AIOKafkaClient, topics: dict[str, int]) -> None:
 def _topic_settings(topic: str) -> dict[str, str]:
     # Event times are checked against the record's own time, so that has to be the broker's, not a producer's.
     settings = {"message.timestamp.type": "LogAppendTime"}
-    if topic.endswith(dead_letter_topic("")):
+    if topic.endswith(tuple(known.dead_letter for known in Topic)):
         settings["retention.ms"] = str(round(DEAD_LETTER_RETENTION.total_seconds() * 1000))
     return settings
 
@@ -248,8 +247,8 @@ _NO_TOPIC_IDS = "the broker has no topic ids; Footfall needs a broker that does:
 async def topic_epochs(client: AIOKafkaClient, topics: Collection[str]) -> dict[str, UUID]:
     """The topic id of each topic: made anew with the topic, so offsets of two lives never mix.
 
-    Raises Unavailable when the broker or one of the topics is away, Misconfigured when the broker is too old to
-    have topic ids: without them a topic made anew would look like the old one, and its events like events already stored.
+    Raises Unavailable when the broker or one of the topics is away, Misconfigured when the broker has no
+    topic ids: without them the events of a topic made anew would look like those already stored.
     """
     try:
         answer = await _ask(client, _TopicIdsRequest(topics))

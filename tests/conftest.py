@@ -34,7 +34,7 @@ def kafka_installed() -> None:
     try:
         harness.jars()
         harness.java()
-    except harness.KafkaMissing as error:
+    except FileNotFoundError as error:
         missing(str(error))
 
 

@@ -1,6 +1,6 @@
 """A real Apache Kafka for tests: one node, KRaft, on free ports of 127.0.0.1, gone when the tests are.
 
-Its jars come from `$KAFKA_HOME/libs`, or else from `.kafka/libs` in the project's root, which `make kafka` fills.
+Its jars come from `$KAFKA_HOME/libs`, else from `.kafka/libs` in the project's root, filled by `make kafka`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ from pipeline.embedded.child import dies_with_parent
 CLUSTER_ID = "Zm9vdGZhbGwtdGVzdHMtMQ"
 
 
-class KafkaMissing(Exception):
-    """Java or Kafka's jars are not on this machine."""
-
-
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on right now."""
     with socket.socket() as probe:
@@ -35,24 +31,24 @@ def free_port() -> int:
 
 
 def jars() -> Path:
-    """The directory of Kafka's jars. Raises KafkaMissing, saying what to do."""
+    """The directory of Kafka's jars. Raises FileNotFoundError, saying what to do."""
     home = os.environ.get("KAFKA_HOME")
     libs = Path(home) / "libs" if home else Path(__file__).parent.parent / ".kafka" / "libs"
     if not any(libs.glob("kafka_*.jar")):
-        raise KafkaMissing(f"no Kafka jars in {libs}: run `make kafka`, or set KAFKA_HOME")
+        raise FileNotFoundError(f"no Kafka jars in {libs}: run `make kafka`, or set KAFKA_HOME")
     return libs
 
 
 def java() -> str:
-    """The path of Java. Raises KafkaMissing."""
+    """The path of Java. Raises FileNotFoundError."""
     path = shutil.which("java")
     if path is None:
-        raise KafkaMissing("no java on PATH: install Java 17")
+        raise FileNotFoundError("no java on PATH: install Java 17")
     return path
 
 
 class Kafka:
-    """One broker. It keeps its port and its log over `stop`, `kill` and `start`: a restart is not a new broker."""
+    """One broker, the same over `stop` or `kill` and `start`: it keeps its port and its log."""
 
     def __init__(self, directory: Path, *, properties: dict[str, str] | None = None) -> None:
         """Everything it writes goes below `directory`. `properties` are added to, or replace, its own."""
@@ -100,7 +96,7 @@ class Kafka:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Return when it accepts connections: after about 4 s, the first time 6 s. To be called in the main thread."""
+        """Return when it accepts connections (about 2 s, after a kill 5 s). Call it in the main thread."""
         assert not self.is_running, "Kafka is running already"
         server_properties = self._directory / "server.properties"
         if not server_properties.exists():

@@ -1,4 +1,4 @@
-"""The packaged broker: Tansu, which speaks Kafka's protocol, as a child process that keeps everything in memory.
+"""The packaged broker: Tansu, which speaks Kafka's protocol, as a child process with everything in memory.
 
 It is for trying Footfall out. It forgets everything when it stops, and it holds each byte ever produced.
 """
@@ -41,8 +41,8 @@ class PackagedBroker:
     async def start(self) -> None:
         """Return when it accepts connections (within 0.1 s here).
 
-        Raises Misconfigured where the broker is not installed or the port is taken, Unavailable where it does not
-        come up.
+        Raises Misconfigured where the broker is not installed or the port is taken, Unavailable where it does
+        not come up.
         """
         binary = _binary()
         self._check_port_is_free()
@@ -56,7 +56,7 @@ class PackagedBroker:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Its own session, so that Ctrl-C in a terminal reaches us alone: we drain first, then stop it.
+                # Its own session: Ctrl-C in a terminal is for us, who drain first and stop it then.
                 start_new_session=True,
             )
         try:

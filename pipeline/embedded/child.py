@@ -16,7 +16,7 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
-# Where the kernel offers no such wish, a second process looks five times a second whether both are still there.
+# Where the kernel takes no such wish, a second process looks five times a second whether both still live.
 _ELSEWHERE = """
 import os, signal, sys, time
 parent, child = int(sys.argv[1]), os.getpid()
@@ -38,8 +38,8 @@ def dies_with_parent(command: Sequence[str]) -> list[str]:
     kill -9 of this process included. Start it from a thread that lives as long as the process (the main one):
     Linux ends the child with the *thread* that started it.
 
-    A launcher that becomes the command, rather than a `preexec_fn`: the latter runs Python between fork and exec,
-    which is not safe beside other threads.
+    A launcher that becomes the command, rather than a `preexec_fn`: that one runs Python between fork and
+    exec, which is not safe beside other threads.
     """
     launcher = _LINUX if sys.platform == "linux" else _ELSEWHERE
     return [sys.executable, "-I", "-S", "-c", launcher, str(os.getpid()), *command]
