@@ -1,0 +1,220 @@
+"""Which browser, and what kind of client, a user agent stands for.
+
+The rules are ua-parser's, which its project maintains (package `ua-parser-builtins`), read the way
+user-agents reads them. Short lists of our own, at the end, add what they lack: which of their families are
+HTTP libraries, and the names of some clients that they do not know.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+from typing import Final, Literal
+
+from ua_parser import Domain, load_builtins
+from ua_parser.regex import Resolver
+from user_agents.parsers import UserAgent, parse_browser, parse_device, parse_operating_system
+
+ClientClass = Literal["person", "crawler", "api_client", ""]
+"""A browser or app in somebody's hands / one that visits by itself / a program that calls; empty: unknown."""
+
+CACHED_USER_AGENTS: Final = 1 << 14
+OTHER: Final = "Other"
+"""What ua-parser and user-agents call everything they do not know."""
+SPIDER: Final = "Spider"
+
+
+@lru_cache(CACHED_USER_AGENTS)
+def client(user_agent: str) -> tuple[str, ClientClass]:
+    """Browser family and client class of a user agent that is already cut to its limit; never raises.
+
+    The family is ua-parser's name ("Chrome", "Mobile Safari", "Googlebot"), empty where it knows none.
+    """
+    if not user_agent:
+        return "", ""
+    parsed = ParsedUserAgent(user_agent)
+    family = parsed.browser.family
+    known = family if family != OTHER else ""
+    if known in API_CLIENT_FAMILIES or _is_api_client(user_agent):
+        return known, "api_client"
+    if parsed.is_bot or known in CRAWLER_FAMILIES or _product(user_agent) in CRAWLER_PRODUCTS:
+        return known, "crawler"
+    if known or parsed.os.family != OTHER:
+        return known, "person"
+    return "", ""
+
+
+class ParsedUserAgent(UserAgent):  # type: ignore[misc]  # user-agents is untyped
+    """What user-agents says of a user agent, in a twentieth of the time.
+
+    Its own constructor always takes ua-parser's pure Python path; this one takes the compiled one.
+    """
+
+    def __init__(self, user_agent: str) -> None:
+        # A lone surrogate cannot be encoded, which the compiled path has to do.
+        result = _resolver()(user_agent.encode(errors="replace").decode(), Domain.ALL)
+        browser, system, device = result.user_agent, result.os, result.device
+        self.ua_string = user_agent
+        self.browser = (
+            parse_browser(OTHER)
+            if browser is None
+            else parse_browser(browser.family, browser.major, browser.minor, browser.patch)
+        )
+        self.os = (
+            parse_operating_system(OTHER)
+            if system is None
+            else parse_operating_system(system.family, system.major, system.minor, system.patch)
+        )
+        self.device = (
+            parse_device(OTHER, None, None)
+            if device is None
+            else parse_device(device.family, device.brand, device.model)
+        )
+
+
+@cache
+def _resolver() -> Resolver:
+    """Compiled once per process, which takes 0.3 s."""
+    return Resolver(load_builtins())
+
+
+def warm_up() -> None:
+    """Compile the rules now rather than at the first event."""
+    _resolver()
+
+
+def _is_api_client(user_agent: str) -> bool:
+    # PowerShell 6 and later call themselves Mozilla, and name themselves last.
+    return _product(user_agent) in API_CLIENT_PRODUCTS or " PowerShell/" in user_agent
+
+
+def _product(user_agent: str) -> str:
+    """The name that a user agent begins with, in lower case, without its version."""
+    return _END_OF_PRODUCT.split(user_agent, maxsplit=1)[0].strip().lower()
+
+
+_END_OF_PRODUCT = re.compile(r"[/(;]| v?\d")
+
+API_CLIENT_FAMILIES: Final = frozenset(
+    {
+        "AHC",
+        "Apache-CXF",
+        "Apache-HttpClient",
+        "Axel",
+        "Boto",
+        "Boto3",
+        "Debian APT-HTTP",
+        "Go-CF-client",
+        "Go-http-client",
+        "Google-HTTP-Java-Client",
+        "GuzzleHttp",
+        "HTTPClient",
+        "HTTPie",
+        "HttpMonitor",
+        "JNLP",
+        "Java",
+        "Java-EurekaClient",
+        "Java-EurekaClient-Replication",
+        "Jersey",
+        "JetS3t",
+        "PostmanRuntime",
+        "PycURL",
+        "Python Requests",
+        "Python aiohttp",
+        "Python-urllib",
+        "ReactorNetty",
+        "Ubuntu APT-HTTP",
+        "Vert.x-WebClient",
+        "Wget",
+        "WinHTTP",
+        "WindowsPowerShell",
+        "aihttp",
+        "akka-http",
+        "aria2",
+        "aws-cli",
+        "aws-sdk-cpp",
+        "aws-sdk-dotnet-core",
+        "aws-sdk-go",
+        "aws-sdk-go-v2",
+        "aws-sdk-java",
+        "aws-sdk-nodejs",
+        "aws-sdk-ruby",
+        "aws-sdk-ruby2",
+        "axios",
+        "curl",
+        "fetch libfetch",
+        "go-resty",
+        "got",
+        "http%20client",
+        "http.rb",
+        "insomnia",
+        "libcurl-agent",
+        "libwww-perl",
+        "lua-resty-http",
+        "okhttp",
+        "reqwest",
+        "s3fs",
+        "scalaj-http",
+        "unirest-java",
+        "unirest-nodejs",
+        "unirest-php",
+        "unirest-python",
+        "unirest-ruby",
+        "urlgrabber",
+        "wget2",
+    }
+)
+"""Which of ua-parser's families are HTTP libraries and tools. Some of them it takes for spiders (`Java`)."""
+
+API_CLIENT_PRODUCTS: Final = frozenset(
+    {
+        "anthropic",
+        "apache-httpasyncclient",
+        "asyncanthropic",
+        "asyncopenai",
+        "blackbox exporter",
+        "bun",
+        "chef client",
+        "dart",
+        "deno",
+        "elb-healthchecker",
+        "faraday",
+        "googlehc",
+        "grpc-go",
+        "grpc-java",
+        "grpc-node-js",
+        "grpc-python",
+        "guzzlehttp",
+        "hackney",
+        "hyper",
+        "insomnia",
+        "jakarta commons-httpclient",
+        "java-http-client",
+        "k6",
+        "kube-probe",
+        "node",
+        "node-fetch",
+        "openai",
+        "php",
+        "portscout",
+        "prometheus",
+        "python-httpx",
+        "python-urllib3",
+        "rest-client",
+        "restsharp",
+        "ruby",
+        "superagent",
+        "symfony httpclient",
+        "typhoeus",
+        "undici",
+    }
+)
+"""What HTTP libraries, SDKs and probes call themselves for which ua-parser has no family."""
+
+CRAWLER_FAMILIES: Final = frozenset(
+    {"Feedbin", "HeadlessChrome", "PhantomJS", "SimplePie", "SimpleRSS", "Tiny Tiny RSS"}
+)
+"""Which of ua-parser's families visit by themselves, though it does not take them for spiders."""
+
+CRAWLER_PRODUCTS: Final = frozenset({"feedly", "universalfeedparser"})
+"""What feed readers call themselves for which ua-parser has no family."""
