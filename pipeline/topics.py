@@ -24,7 +24,6 @@ from aiokafka.errors import (
     IncompatibleBrokerVersion,
     InvalidConfigurationError,
     InvalidPartitionsError,
-    InvalidReplicationFactorError,
     InvalidTopicError,
     KafkaError,
     LeaderNotAvailableError,
@@ -205,37 +204,42 @@ async def _create(client: AIOKafkaClient, topics: dict[str, int]) -> None:
     answer = await _ask(client, request, None if controller is None else controller.nodeId)
     for topic in answer.to_object()["topic_errors"]:
         error = for_code(topic["error_code"])
+        if issubclass(error, _REFUSALS):
+            raise Misconfigured(
+                f"the broker refuses to create topic {topic['topic']}: {error.__name__} "
+                f"({topic.get('error_message')}). Grant the right, or create the topic yourself."
+            )
         if error is not TopicAlreadyExistsError:
-            _check(topic["topic"], error, topic.get("error_message"))
+            _check(topic["topic"], error)
 
 
 def _topic_settings(topic: str) -> dict[str, str]:
     # Event times are checked against the record's own time, so that has to be the broker's, not a producer's.
-    settings = {"message.timestamp.type": "LogAppendTime"}
+    # Compaction, should it be the cluster's default, would drop all events of a bot but the last.
+    settings = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
     if topic.endswith(tuple(known.dead_letter for known in Topic)):
         settings["retention.ms"] = str(round(DEAD_LETTER_RETENTION.total_seconds() * 1000))
     return settings
 
 
-# Errors that asking again does not cure: somebody has to change a setting or grant a right.
+# What asking again does not cure: somebody has to change a setting or grant a right. Too few brokers for the
+# replication factor is not among them: that is a cluster still starting.
 _REFUSALS = (
     ClusterAuthorizationFailedError,
     TopicAuthorizationFailedError,
-    InvalidTopicError,
     InvalidPartitionsError,
-    InvalidReplicationFactorError,
     InvalidConfigurationError,
     PolicyViolationError,
 )
 
 
-def _check(topic: str, error: type[KafkaError], message: str | None = None) -> None:
-    if error is NoError:
-        return
-    said = f"the broker says {error.__name__} for topic {topic}" + (f": {message}" if message else "")
-    if issubclass(error, _REFUSALS):
-        raise Misconfigured(f"{said}. Grant the right, or create the topic yourself.")
-    raise Unavailable(said)
+def _check(topic: str, error: type[KafkaError]) -> None:
+    if error is InvalidTopicError:
+        raise Misconfigured(
+            f"{topic!r} is no name for a topic: letters, digits, dot, dash, underscore, up to 249"
+        )
+    if error is not NoError:
+        raise Unavailable(f"the broker says {error.__name__} of topic {topic}")
 
 
 # --- the epoch of a topic ------------------------------------------------------------------------------

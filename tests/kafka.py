@@ -50,8 +50,14 @@ def java() -> str:
 class Kafka:
     """One broker, the same over `stop` or `kill` and `start`: it keeps its port and its log."""
 
-    def __init__(self, directory: Path, *, properties: dict[str, str] | None = None) -> None:
-        """Everything it writes goes below `directory`. `properties` are added to, or replace, its own."""
+    def __init__(
+        self, directory: Path, *, protocol: str = "PLAINTEXT", properties: dict[str, str] | None = None
+    ) -> None:
+        """Everything it writes goes below `directory`.
+
+        `protocol` is what clients have to speak: SASL_SSL and its like want `properties` as well, which are
+        added to, or replace, its own.
+        """
         self._directory = directory
         self._java, self._jars = java(), jars()
         self._port, controller_port = free_port(), free_port()
@@ -61,9 +67,10 @@ class Kafka:
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"{protocol}://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": f"{protocol}://127.0.0.1:{self._port}",
+            "listener.security.protocol.map": f"{protocol}:{protocol},CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": protocol,
             "log.dirs": str(directory / "log"),
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
