@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +26,6 @@ _encoder = msgspec.json.Encoder()
 INSERT_SETTINGS: Settings = {
     "async_insert": 0,  # on by default in recent servers: an acknowledged insert must be durable
     "input_format_json_named_tuples_as_objects": 0,
-    "materialize_ttl_after_modify": 0,
 }
 
 
@@ -80,16 +80,19 @@ class Store:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
-    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], *, token: str) -> None:
+    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], *, origin: str) -> None:
         """Insert `rows` (values in the order of `columns`) as one block, durable when this returns.
 
-        A retry with the same `token` changes nothing where the table keeps a deduplication window.
+        `origin` says where the rows come from. With a hash of the rows it makes the deduplication token, so a
+        retry changes nothing, and other rows of the same origin are not mistaken for one.
         """
+        block = _encoder.encode_lines(rows)
+        token = f"{origin}:{blake2b(block, digest_size=16).hexdigest()}"
         with store_errors():
             await self._client.raw_insert(
                 table,
                 columns,
-                _encoder.encode_lines(rows),
+                block,
                 settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
                 fmt="JSONCompactEachRow",
                 compression="lz4",

@@ -1,7 +1,7 @@
 """Decode: a record's bytes become an event, or are refused with a reason from a closed set.
 
-Pure. The decision depends on the value and on the record's own timestamp alone, never on our clock, so that a replay
-decides alike.
+Pure. The decision depends on the value and on the record's own timestamp alone, never on our clock, so that
+a replay decides alike.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _event_ms(event_time: str | int, record_ms: int) -> int:
 def rfc_3339_ms(text: str) -> int:
     """Milliseconds since the epoch of a date-time by RFC 3339, section 5.6; fractions below 1 ms are cut.
 
-    A leap second counts as the first second of the next minute, as POSIX clocks have it. Raises MalformedEvent.
+    A leap second counts as the first second of the next minute, as POSIX clocks have it.
+    Raises MalformedEvent.
     """
     match = _RFC_3339.fullmatch(text)
     if match is None:

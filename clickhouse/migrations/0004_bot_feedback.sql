@@ -3,7 +3,7 @@
 -- ORDER BY: every question names a bot and a range of time, so these two lead; event_id completes the identity, by which
 -- copies of one event are replaced. Granules are small because the sealer reads many short key ranges at once.
 -- The two indexes serve the sealer (what came in since its last pass) and a worker that takes over a partition.
-CREATE TABLE footfall.bot_feedback
+CREATE TABLE IF NOT EXISTS footfall.bot_feedback
 (
     bot_id           String                 COMMENT 'The bot',
     event_ms         Int64 EPHEMERAL,

@@ -5,7 +5,7 @@
 -- united, so each flush adds only what it has seen.
 -- ORDER BY: readers take one bot's recent intervals; epoch and partition complete the key that snapshots are merged by.
 -- Cells of sealed intervals are read by nobody and go after a week.
-CREATE TABLE footfall.bot_requests_cells
+CREATE TABLE IF NOT EXISTS footfall.bot_requests_cells
 (
     bot_id         String,
     interval_ms    Int64 EPHEMERAL,
@@ -15,8 +15,8 @@ CREATE TABLE footfall.bot_requests_cells
     snapshot       SimpleAggregateFunction(max, Tuple(
                        last_offset UInt64, requests UInt64, last_request_ms Int64,
                        by_endpoint Map(String, UInt64), by_country Map(String, UInt64),
-                       by_browser Map(String, UInt64), by_client_class Map(String, UInt64)))
-                   COMMENT 'All counts as of last_offset',
+                       by_browser Map(String, UInt64), by_client_class Map(String, UInt64), is_closed UInt8))
+                   COMMENT 'All counts as of last_offset; closed: too many values, the sealer has to count',
     ips_in         Array(String) EPHEMERAL,
     ips            AggregateFunction(uniqExact, String) DEFAULT arrayReduce('uniqExactState', ips_in) COMMENT 'Distinct caller IPs',
     chats_in       Array(String) EPHEMERAL,
@@ -30,7 +30,7 @@ SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
 -- One sealed row per bot and interval, over all partitions, with the dimensions inside: a row per dimension would be more
 -- rows than raw. The greatest version (when the sealer began to read raw, in microseconds) holds.
 -- ORDER BY: readers sum one bot's intervals in time order. Granules are small because a bot's range is.
-CREATE TABLE footfall.bot_requests_15m
+CREATE TABLE IF NOT EXISTS footfall.bot_requests_15m
 (
     bot_id          String               COMMENT 'The bot',
     interval_start  DateTime64(3, 'UTC') COMMENT 'Start of 15 minutes',
@@ -50,7 +50,7 @@ ORDER BY (bot_id, interval_start)
 SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
 
 -- One row per bot and UTC day, from its sealed intervals: the inside of long ranges. Same shape, same rules.
-CREATE TABLE footfall.bot_requests_1d
+CREATE TABLE IF NOT EXISTS footfall.bot_requests_1d
 (
     bot_id          String               COMMENT 'The bot',
     interval_start  DateTime64(3, 'UTC') COMMENT 'Start of the UTC day',

@@ -4,7 +4,7 @@
 -- the snapshot with the greatest last_offset holds, so writing one twice, or an older one late, changes nothing.
 -- ORDER BY: readers take one bot's recent intervals; epoch and partition complete the key that snapshots are merged by.
 -- Cells of sealed intervals are read by nobody and go after a week.
-CREATE TABLE footfall.token_usages_cells
+CREATE TABLE IF NOT EXISTS footfall.token_usages_cells
 (
     bot_id         String,
     interval_ms    Int64 EPHEMERAL,
@@ -15,8 +15,8 @@ CREATE TABLE footfall.token_usages_cells
                        last_offset UInt64, usages UInt64, input_tokens UInt64, output_tokens UInt64,
                        usages_by_source Map(String, UInt64), input_by_source Map(String, UInt64),
                        output_by_source Map(String, UInt64), usages_by_model Map(String, UInt64),
-                       input_by_model Map(String, UInt64), output_by_model Map(String, UInt64)))
-                   COMMENT 'All counts as of last_offset'
+                       input_by_model Map(String, UInt64), output_by_model Map(String, UInt64), is_closed UInt8))
+                   COMMENT 'All counts as of last_offset; closed: too many values, the sealer has to count'
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (bot_id, interval_start, epoch, partition)
@@ -26,7 +26,7 @@ SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
 -- One sealed row per bot and interval, over all partitions, with the dimensions inside: a row per dimension would be more
 -- rows than raw. The greatest version (when the sealer began to read raw, in microseconds) holds.
 -- ORDER BY: readers sum one bot's intervals in time order. Granules are small because a bot's range is.
-CREATE TABLE footfall.token_usages_15m
+CREATE TABLE IF NOT EXISTS footfall.token_usages_15m
 (
     bot_id          String               COMMENT 'The bot',
     interval_start  DateTime64(3, 'UTC') COMMENT 'Start of 15 minutes',
@@ -47,7 +47,7 @@ ORDER BY (bot_id, interval_start)
 SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
 
 -- One row per bot and UTC day, from its sealed intervals: the inside of long ranges. Same shape, same rules.
-CREATE TABLE footfall.token_usages_1d
+CREATE TABLE IF NOT EXISTS footfall.token_usages_1d
 (
     bot_id          String               COMMENT 'The bot',
     interval_start  DateTime64(3, 'UTC') COMMENT 'Start of the UTC day',

@@ -1,7 +1,7 @@
 -- The ledger: one row per flush and partition, written after everything else of that flush is durable. The greatest
 -- next_offset of a partition is where its consumer resumes; Kafka's committed offset is only a hint for others.
 -- ORDER BY: a resume reads the end of one partition's run, the audit all of it in order.
-CREATE TABLE footfall.ledger
+CREATE TABLE IF NOT EXISTS footfall.ledger
 (
     topic        LowCardinality(String) COMMENT 'Kafka topic, prefix included',
     epoch        UUID                   COMMENT 'Topic epoch',
@@ -23,7 +23,7 @@ ORDER BY (topic, epoch, partition, next_offset, position)
 SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
 
 -- Malformed events, once each. ORDER BY: where it came from is its identity.
-CREATE TABLE footfall.dead_letters
+CREATE TABLE IF NOT EXISTS footfall.dead_letters
 (
     topic        LowCardinality(String) COMMENT 'Origin topic, prefix included',
     epoch        UUID                   COMMENT 'Topic epoch',
@@ -45,7 +45,7 @@ SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
 
 -- How far each partition has been consumed, as its worker said last: every record appended before caught_up_through is
 -- durable in the tables above. One row per partition; the latest holds.
-CREATE TABLE footfall.progress
+CREATE TABLE IF NOT EXISTS footfall.progress
 (
     topic                LowCardinality(String) COMMENT 'Topic, without the deployment''s prefix',
     epoch                UUID,
@@ -60,12 +60,27 @@ ORDER BY (topic, epoch, partition);
 
 -- The last complete pass of the sealer per topic. Everything durable before started_at and outside open cells is in sealed
 -- rollups; data_as_of is the progress of the slowest partition as read at started_at.
-CREATE TABLE footfall.seal_passes
+CREATE TABLE IF NOT EXISTS footfall.seal_passes
 (
     topic            LowCardinality(String) COMMENT 'Topic, without the deployment''s prefix',
-    started_at       DateTime64(6, 'UTC')   COMMENT 'The store''s clock before it read anything',
+    version          UInt64                 COMMENT 'The store''s clock before it read anything, microseconds since the epoch',
+    started_at       DateTime64(6, 'UTC')   DEFAULT fromUnixTimestamp64Micro(toInt64(version), 'UTC'),
     provisional_from DateTime64(3, 'UTC')   COMMENT 'Intervals from here on were not due for sealing',
     data_as_of       DateTime64(3, 'UTC')   COMMENT 'Every record appended before this is visible'
 )
-ENGINE = ReplacingMergeTree(started_at)
+ENGINE = ReplacingMergeTree(version)
 ORDER BY topic;
+
+-- What a pass of the sealer has to recompute: written first, so that the work of a pass that dies half-way is known to the
+-- next one. version is the pass's, and that of the rollups it writes. ORDER BY: a pass reads its own entries.
+CREATE TABLE IF NOT EXISTS footfall.seal_queue
+(
+    topic          LowCardinality(String) COMMENT 'Topic, without the deployment''s prefix',
+    version        UInt64                 COMMENT 'When the pass began, microseconds since the epoch',
+    bot_id         String,
+    interval_start DateTime64(3, 'UTC')
+)
+ENGINE = MergeTree
+ORDER BY (topic, version, bot_id, interval_start)
+TTL toDateTime(intDiv(version, 1000000)) + INTERVAL 2 DAY
+SETTINGS non_replicated_deduplication_window = 1000;

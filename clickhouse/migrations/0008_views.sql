@@ -1,6 +1,6 @@
 -- The contract for downstream services: deduplicated, commented, stable. A breaking change is a footfall_v2 beside it.
 
-CREATE VIEW footfall_v1.bot_requests
+CREATE VIEW IF NOT EXISTS footfall_v1.bot_requests
 (
     bot_id String COMMENT 'The bot',
     event_time DateTime64(3, 'UTC') COMMENT 'The producer''s clock',
@@ -30,7 +30,7 @@ AS SELECT
 FROM footfall.bot_requests FINAL
 COMMENT 'One row per request to a bot, deduplicated';
 
-CREATE VIEW footfall_v1.token_usages
+CREATE VIEW IF NOT EXISTS footfall_v1.token_usages
 (
     bot_id String COMMENT 'The bot',
     event_time DateTime64(3, 'UTC') COMMENT 'The producer''s clock',
@@ -56,7 +56,7 @@ AS SELECT
 FROM footfall.token_usages FINAL
 COMMENT 'One row per model call, deduplicated';
 
-CREATE VIEW footfall_v1.bot_feedback
+CREATE VIEW IF NOT EXISTS footfall_v1.bot_feedback
 (
     bot_id String COMMENT 'The bot',
     event_time DateTime64(3, 'UTC') COMMENT 'The producer''s clock',
@@ -80,7 +80,7 @@ COMMENT 'One row per vote, deduplicated; of the votes on one (bot_id, chat_id, m
 
 -- Sealed intervals as the sealer wrote them; of those not yet sealed what the workers hold. Cells are few and recent, so
 -- the intervals to leave out are looked up among theirs alone.
-CREATE VIEW footfall_v1.bot_requests_15m
+CREATE VIEW IF NOT EXISTS footfall_v1.bot_requests_15m
 (
     bot_id String COMMENT 'The bot',
     interval_start DateTime64(3, 'UTC') COMMENT 'Start of the 15 minutes, UTC',
@@ -102,7 +102,7 @@ WHERE (bot_id, interval_start) NOT IN (
 GROUP BY bot_id, interval_start
 COMMENT 'Requests per bot and 15-minute interval';
 
-CREATE VIEW footfall_v1.token_usages_15m
+CREATE VIEW IF NOT EXISTS footfall_v1.token_usages_15m
 (
     bot_id String COMMENT 'The bot',
     interval_start DateTime64(3, 'UTC') COMMENT 'Start of the 15 minutes, UTC',
