@@ -170,3 +170,24 @@ def test_the_broker_dies_with_a_parent_that_is_killed(free_port: int, tmp_path: 
         if accepts(free_port):
             os.kill(broker_pid, signal.SIGKILL)
             pytest.fail("the broker outlived its parent")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_the_broker_tells_how_much_it_holds(free_port: int, tmp_path: Path) -> None:
+    async def growth() -> int:
+        broker = PackagedBroker(port=free_port, log_file=tmp_path / "broker.log")
+        await broker.start()
+        try:
+            before = broker.memory_bytes()
+            options = BrokerConnection(bootstrap=broker.bootstrap).aiokafka_options()
+            async with AIOKafkaProducer(**options) as producer:
+                for _ in range(16):
+                    await producer.send_and_wait("events", os.urandom(1_000_000))
+            after = broker.memory_bytes()
+        finally:
+            await broker.stop()
+        assert before is not None
+        assert after is not None
+        return after - before
+
+    assert asyncio.run(growth()) > 15_000_000
