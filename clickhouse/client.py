@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import clickhouse_connect
+import lz4.frame
 import msgspec
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -92,7 +93,7 @@ class Store:
             await self._client.raw_insert(
                 table,
                 columns,
-                block,
+                lz4.frame.compress(block),
                 settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
                 fmt="JSONCompactEachRow",
                 compression="lz4",
