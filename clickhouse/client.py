@@ -93,7 +93,7 @@ class Store:
             await self._client.raw_insert(
                 table,
                 columns,
-                lz4.frame.compress(block),
+                lz4.frame.compress(block),  # type: ignore[attr-defined]
                 settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
                 fmt="JSONCompactEachRow",
                 compression="lz4",
