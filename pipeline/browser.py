@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from ua_parser import Domain, load_builtins
+from ua_parser import Domain, load_lazy_builtins
+from ua_parser.lazy import DeviceMatcher, UserAgentMatcher
 from ua_parser.regex import Resolver
 from user_agents.parsers import UserAgent, parse_browser, parse_device, parse_operating_system
 
@@ -74,8 +75,31 @@ class ParsedUserAgent(UserAgent):  # type: ignore[misc]  # user-agents is untype
 
 @cache
 def _resolver() -> Resolver:
-    """Compiled once per process, which takes 0.3 s."""
-    return Resolver(load_builtins())
+    """The rules, compiled once per process, which takes 0.1 s."""
+    rules: Any = load_lazy_builtins()  # typed as functions alone, without their fields
+    browsers, systems, devices = rules
+    return Resolver(
+        (
+            [
+                UserAgentMatcher(_bounded(r.regex), r.family, r.major, r.minor, r.patch, r.patch_minor)
+                for r in browsers
+            ],
+            systems,
+            [DeviceMatcher(_bounded(r.regex), r.regex_flag, r.family, r.brand, r.model) for r in devices],
+        )
+    )
+
+
+def _bounded(regex: str) -> str:
+    """The same rule, spelt so that the compiled path keeps to its bound.
+
+    It reads `{0,n}` as `*`, which makes of "a robot's name within the first 100 characters" one anywhere, and
+    crawlers of people whose browser ends in a toolbar's name. `{00,n}` it leaves alone.
+    """
+    return _BOUNDED_START.sub(r"\1{00,", regex)
+
+
+_BOUNDED_START = re.compile(r"^(\^\(?\.)\{0,")
 
 
 def warm_up() -> None:
