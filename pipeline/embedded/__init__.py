@@ -1,0 +1,1 @@
+"""What `footfall up` embeds in place of servers: a local broker and a local store."""
