@@ -1,0 +1,141 @@
+// How numbers, times and places are written. Times of the API carry their zone's offset, so their wall clock is read
+// off the text itself and written by Intl in UTC: no zone data of the browser's takes part.
+
+const LOCALE = "en-GB";
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+/** 1243991 → "1,243,991". */
+export const integer = (n) => whole.format(n);
+
+/** 9876 → "9,876"; 12431 → "12.4k"; 1243991 → "1.24M": three figures from ten thousand on, exact below. */
+export function compact(n) {
+  if (n < 10_000) return integer(n);
+  const figures = Number(Number(n).toPrecision(3));
+  for (const [unit, name] of [[1e15, "P"], [1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
+    if (figures >= unit) return `${Number((figures / unit).toPrecision(3))}${name}`;
+  return integer(n);
+}
+
+/** A fraction as a percentage of one decimal; what is there is never "0 %". */
+export function share(fraction) {
+  const percent = fraction * 100;
+  if (percent > 0 && percent < 0.1) return "<0.1 %";
+  if (percent > 99.9 && percent < 100) return ">99.9 %";
+  return `${percent.toFixed(percent === 100 ? 0 : 1)} %`;
+}
+
+export const count = (n, one, many = `${one}s`) => `${integer(n)} ${n === 1 ? one : many}`;
+
+/** A time of the API: its instant, its wall clock (as a UTC date), its offset as text. */
+export function moment(text) {
+  const [, wall, offset] = text.match(/^(.*?)(Z|[+-]\d\d:\d\d)$/);
+  return { text, ms: Date.parse(text), wall: new Date(`${wall}Z`), offset: offset === "Z" ? "+00:00" : offset };
+}
+
+/** The wall clock of an instant in a zone, as a UTC date. */
+export function wallIn(ms, zone) {
+  const parts = new Intl.DateTimeFormat("en-US", {
+    timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric",
+    hour: "numeric", minute: "numeric", second: "numeric",
+  }).formatToParts(ms);
+  const of = Object.fromEntries(parts.map(({ type, value }) => [type, Number(value)]));
+  return new Date(Date.UTC(of.year, of.month - 1, of.day, of.hour, of.minute, of.second));
+}
+
+/** The instant at which the clocks of a zone show `wall`; of a repeated hour one of the two. */
+export function instantOf(wall, zone) {
+  const offset = (ms) => wallIn(ms, zone).getTime() - ms;
+  const guess = wall.getTime() - offset(wall.getTime());
+  return new Date(wall.getTime() - offset(guess));
+}
+
+const writer = (options) => {
+  const format = new Intl.DateTimeFormat(LOCALE, { timeZone: "UTC", hourCycle: "h23", ...options });
+  return (wall) => format.format(wall);
+};
+export const write = {
+  day: writer({ weekday: "short", day: "numeric", month: "short", year: "numeric" }),
+  dayShort: writer({ weekday: "short", day: "numeric", month: "short" }),
+  date: writer({ day: "numeric", month: "short", year: "numeric" }),
+  dateShort: writer({ day: "numeric", month: "short" }),
+  month: writer({ month: "short" }),
+  year: writer({ year: "numeric" }),
+  minute: writer({ hour: "2-digit", minute: "2-digit" }),
+  second: writer({ hour: "2-digit", minute: "2-digit", second: "2-digit" }),
+};
+
+/** "2026-11-17 14:03:21": for columns. */
+export const sortable = (wall) => wall.toISOString().slice(0, 19).replace("T", " ");
+
+const isMidnight = (wall) => wall.getTime() % 86_400_000 === 0;
+const clock = (wall) => {
+  if (wall.getUTCMilliseconds()) return `${write.second(wall)}.${String(wall.getUTCMilliseconds()).padStart(3, "0")}`;
+  return wall.getUTCSeconds() ? write.second(wall) : write.minute(wall);
+};
+
+/** The half-open [start, end) in words: whole days as days, an hour with its offsets. */
+export function between(start, end, { withOffset = true } = {}) {
+  if (isMidnight(start.wall) && isMidnight(end.wall) && end.wall > start.wall) {
+    const last = new Date(end.wall.getTime() - 86_400_000);
+    return last.getTime() === start.wall.getTime() ? write.day(last) : `${write.date(start.wall)} – ${write.date(last)}`;
+  }
+  const from = `${write.day(start.wall)}, ${clock(start.wall)}`;
+  const sameDay = write.day(start.wall) === write.day(end.wall);
+  const to = sameDay || (isMidnight(end.wall) && end.wall - start.wall <= 86_400_000)
+    ? (isMidnight(end.wall) ? "24:00" : clock(end.wall))
+    : `${write.day(end.wall)}, ${clock(end.wall)}`;
+  if (!withOffset) return `${from} – ${to}`;
+  return start.offset === end.offset ? `${from} – ${to} (${zoneOffset(end)})` : `${from} (${zoneOffset(start)}) – ${to} (${zoneOffset(end)})`;
+}
+
+const zoneOffset = ({ offset }) => (offset === "+00:00" ? "UTC" : `UTC${offset.replace("-", "−")}`);
+
+/** "2 s", "4 min", "3 h", "5 days": how long, roughly. */
+export function lasting(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172_800) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86_400)} days`;
+}
+
+const regions = new Intl.DisplayNames(navigator.languages, { type: "region", fallback: "none" });
+
+/** A country's name in the reader's language; the code itself where there is none. */
+export function country(code) {
+  try {
+    return regions.of(code) ?? code;
+  } catch {
+    return code; // not shaped like a code at all
+  }
+}
+
+let codes;
+/** The code of a country as a reader may write it: code, name, or "Name (CODE)"; null where there is none. */
+export function countryCode(text) {
+  const wanted = text.trim().toLocaleLowerCase();
+  const shaped = wanted.match(/^(?:.*\()?([a-z]{2})\)?$/);
+  if (!codes) {
+    const letters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];
+    const pairs = letters.flatMap((a) => letters.map((b) => a + b));
+    codes = new Map(pairs.map((code) => [country(code).toLocaleLowerCase(), code]));
+  }
+  return codes.get(wanted) ?? (shaped ? shaped[1].toUpperCase() : null);
+}
+
+const NAMES = {
+  endpoint: "Endpoint", country: "Country", region: "Region", city: "City", browser: "Browser",
+  client_class: "Client", ip: "IP", source: "Source", model: "Model",
+};
+export const filterName = (name) => NAMES[name] ?? name;
+
+const SOURCES = { chat: "Chat", fs_chat: "FS Chat", responses: "Responses", ticket_summary: "Ticket Summary" };
+export const KNOWN_SOURCES = Object.keys(SOURCES);
+export const sourceName = (source) => SOURCES[source] ?? source;
+
+/** A filter's value as it is shown; empty means unknown. */
+export function filterValue(name, value) {
+  if (value === "") return "Unknown";
+  if (name === "country") return country(value);
+  return name === "source" ? sourceName(value) : value;
+}

@@ -1,0 +1,79 @@
+// What opens under a button: native popovers (Escape and a click outside close them), and lists one can search.
+
+import { h } from "./dom.js";
+
+/** Keep `menu` under `button` when it opens, inside the window. `onOpen` runs first. */
+export function hang(menu, button, onOpen = () => {}) {
+  menu.addEventListener("beforetoggle", (event) => {
+    if (event.newState === "open") onOpen();
+  });
+  menu.addEventListener("toggle", (event) => {
+    if (event.newState !== "open") return;
+    const under = button.getBoundingClientRect();
+    const room = document.documentElement.clientWidth - menu.offsetWidth - 8;
+    menu.style.left = `${Math.max(8, Math.min(under.left, room)) + scrollX}px`;
+    menu.style.top = `${under.bottom + 4 + scrollY}px`;
+  });
+}
+
+const SHOWN = 50;
+
+/**
+ * A list with a search field in `menu`. `items()` gives [{value, name, note}]; `current()` the value that holds;
+ * `pick(value)` is told the choice. `update()` draws it again with what `items` gives by then.
+ */
+export function searchable(menu, button, { label, items, current, pick }) {
+  const list = h("ul", { class: "options", role: "listbox", id: `${menu.id}-options`, "aria-label": label });
+  const rest = h("p", { class: "hint" });
+  const field = h("input", {
+    class: "search", type: "search", autofocus: true, role: "combobox", placeholder: "Search", autocomplete: "off", spellcheck: "false",
+    "aria-label": label, "aria-controls": list.id, "aria-expanded": "true", "aria-autocomplete": "list",
+  });
+  menu.replaceChildren(field, list, rest);
+  let found = [];
+  let active = 0;
+
+  const choose = (value) => {
+    menu.hidePopover();
+    pick(value);
+  };
+  const mark = () => {
+    [...list.children].forEach((option, i) => {
+      option.classList.toggle("is-active", i === active);
+      if (i !== active) return;
+      field.setAttribute("aria-activedescendant", option.id);
+      option.scrollIntoView({ block: "nearest" });
+    });
+  };
+  const update = () => {
+    const words = field.value.trim().toLocaleLowerCase().split(/\s+/);
+    const all = items().filter(({ value, name }) => words.every((word) => `${name} ${value}`.toLocaleLowerCase().includes(word)));
+    found = all.slice(0, SHOWN);
+    list.replaceChildren(
+      ...found.map(({ value, name, note }, i) =>
+        h("li", { class: "option", role: "option", id: `${list.id}-${i}`, "aria-selected": String(value === current()), onclick: () => choose(value) },
+          h("span", { class: "option-name", title: name }, name), note ? h("span", { class: "note" }, note) : null)),
+    );
+    rest.textContent = all.length > SHOWN ? `${all.length - SHOWN} more: type to narrow` : all.length ? "" : "Nothing by that name.";
+    rest.hidden = !rest.textContent;
+    field.removeAttribute("aria-activedescendant");
+    active = Math.max(0, found.findIndex(({ value }) => value === current()));
+    mark();
+  };
+
+  field.addEventListener("input", update);
+  field.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step && found.length) {
+      active = (active + step + found.length) % found.length;
+      mark();
+    } else if (event.key === "Enter" && found[active]) choose(found[active].value);
+    else return;
+    event.preventDefault();
+  });
+  hang(menu, button, () => {
+    field.value = "";
+    update();
+  });
+  return { update };
+}

@@ -1,0 +1,333 @@
+// The page: its address is its state; one Refresh resolves the range once, and every panel uses the ends it gave.
+
+import { botPath, get, Problem } from "./api.js";
+import { cards } from "./cards.js";
+import { ranking, requestsOverTime } from "./charts.js";
+import { $, h, tip } from "./dom.js";
+import { between, count, filterName, filterValue, instantOf, lasting, moment, wallIn, write } from "./format.js";
+import { hang, searchable } from "./menus.js";
+import { fault } from "./panel.js";
+import { DEFAULT_RANGE, PRESETS, address, browserZone, read, toggled } from "./state.js";
+import { requestsTable, tokensTable } from "./tables.js";
+import { welcome } from "./welcome.js";
+
+const BEHIND_IS_SLOW_MS = 60_000;
+
+let state = read(location);
+let resolved = null; // {key, ends, from, to, now}: the range as the server understood it
+let bots = [];
+let turn = 0; // which `show` is the latest
+
+const panels = [
+  cards($("cards"), onSummary),
+  requestsOverTime($("series"), $("interval"), $("series-note"), (from, to) => go({ ...state, range: { from, to } })),
+  ranking($("endpoints"), "endpoint", (name, value) => go(toggled(state, name, value))),
+  ranking($("countries"), "country", (name, value) => go(toggled(state, name, value))),
+  requestsTable($("requests"), (name, value) => narrow("requests", name, value)),
+  tokensTable($("tokens"), (name, value) => narrow("tokens", name, value)),
+];
+
+/** Go to another state: a new entry in the browser's history. */
+function go(next) {
+  history.pushState(null, "", address(next));
+  state = next;
+  show();
+}
+
+function narrow(table, name, value) {
+  go({ ...state, own: { ...state.own, [table]: { ...state.own[table], [name]: value } } });
+}
+
+const rangeKey = ({ bot, range, zone }) => JSON.stringify([bot, range, zone]);
+
+/** The ends of the range, from whichever of the cheap questions is answered: a fault of one must not take the page down. */
+async function resolve({ bot, range, zone }) {
+  const parameters = [...Object.entries(range), ["tz", zone], ["limit", 1]];
+  let failure;
+  for (const path of ["requests", "token-usages"]) {
+    try {
+      return await get(botPath(bot, path), parameters);
+    } catch (error) {
+      if (!(error instanceof Problem) || (error.status >= 400 && error.status < 500)) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+/** Show `state`. `anew`: resolve the range and ask for everything again, as Refresh does. */
+async function show({ anew = false } = {}) {
+  const mine = ++turn;
+  const key = rangeKey(state);
+  $("main").setAttribute("aria-busy", "true");
+  $("refresh").setAttribute("aria-busy", "true");
+  drawControls();
+  try {
+    if (anew || resolved?.key !== key) {
+      const { range, freshness, answeredAt } = await resolve(state);
+      if (mine !== turn) return;
+      const ends = [["from", range.from], ["to", range.to], ["tz", range.tz]];
+      const now = { ms: answeredAt, wall: wallIn(answeredAt, range.tz) };
+      resolved = { key, ends, from: moment(range.from), to: moment(range.to), now };
+      drawFreshness(freshness);
+    }
+    complain(null);
+    drawRange();
+    await Promise.allSettled(panels.map((panel) => panel.show({ state, ends: resolved.ends, now: resolved.now }, { anew })));
+  } catch (error) {
+    if (mine !== turn) return;
+    if (!(error instanceof Problem)) throw error;
+    if (error.isUnknownBot) return greet();
+    complain(error);
+  } finally {
+    if (mine === turn) {
+      $("main").setAttribute("aria-busy", "false");
+      $("refresh").setAttribute("aria-busy", "false");
+    }
+  }
+}
+
+/** Say above all panels what concerns all of them. What they show stays: it is still true of the range beside it. */
+function complain(error) {
+  const box = $("alert");
+  box.hidden = error === null;
+  if (error === null) return;
+  const isOurs = error.status === 400;
+  const told = isOurs ? error.message : `${error.message}${resolved ? " What is shown below is from before." : ""}`;
+  box.replaceChildren(fault(told, () => show({ anew: true })));
+  if (isOurs) {
+    const reset = () => go({ ...state, range: DEFAULT_RANGE, zone: browserZone() });
+    box.querySelector("button").replaceWith(h("button", { class: "action", type: "button", onclick: reset }, "Show the last 7 days"));
+  }
+}
+
+// ---- the bar ----
+
+function rangeName() {
+  if (state.range.range) return PRESETS.find(([range]) => range === state.range.range)?.[1] ?? state.range.range;
+  if (resolved?.key !== rangeKey(state)) return "Custom range";
+  return state.range.to ? customName() : `Since ${write.date(resolved.from.wall)}`;
+}
+
+function customName() {
+  const { from, to } = resolved;
+  const isDays = [from, to].every(({ wall }) => wall.getTime() % 86_400_000 === 0);
+  if (isDays) return between(from, to);
+  const sameDay = write.date(from.wall) === write.date(to.wall);
+  return `${write.dateShort(from.wall)} ${write.minute(from.wall)} – ${sameDay ? "" : `${write.dateShort(to.wall)} `}${write.minute(to.wall)}`;
+}
+
+function drawControls() {
+  $("main").hidden = $("controls").hidden = $("notes").hidden = $("bot-button").hidden = false;
+  $("welcome").hidden = true;
+  $("bot-name").textContent = state.bot;
+  $("zone-name").textContent = state.zone.replaceAll("_", " ");
+  $("custom-zone").textContent = state.zone.replaceAll("_", " ");
+  $("range-name").textContent = rangeName();
+  document.title = `${state.bot} – ${rangeName()} – Footfall`;
+  for (const button of $("presets").children) button.setAttribute("aria-pressed", String(button.dataset.range === state.range.range));
+  drawChips();
+}
+
+function drawRange() {
+  const { from, to } = resolved;
+  $("range-name").textContent = rangeName();
+  $("span").textContent = between(from, to);
+  document.title = `${state.bot} – ${rangeName()} – Footfall`;
+}
+
+function drawChips() {
+  const hadFocus = $("chips").contains(document.activeElement);
+  const chips = state.filters.map(([name, value]) => {
+    const said = `${filterName(name)}: ${filterValue(name, value)}`;
+    return h("button", { class: "chip", type: "button", dataset: { name, value }, "aria-label": `Remove filter ${said}`, onclick: () => go(toggled(state, name, value)) },
+      h("span", { class: "chip-text" }, said), h("span", { "aria-hidden": "true" }, "×"));
+  });
+  if (chips.length > 1) chips.push(h("button", { class: "quiet", type: "button", onclick: () => go({ ...state, filters: [] }) }, "Clear all"));
+  $("chips").replaceChildren(...chips);
+  $("chips").hidden = !chips.length;
+  if (hadFocus) (chips[0] ?? $("refresh")).focus();
+}
+
+/** "up to 14:03:21, 2 s behind": how far the numbers reach, and why not further. */
+function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag }) {
+  const note = $("freshness");
+  if (!asOf) {
+    note.textContent = "no worker has reported yet";
+    note.classList.add("is-slow");
+    return;
+  }
+  const { now } = resolved;
+  const { ms } = moment(asOf);
+  const behind = now.ms - ms;
+  const wall = wallIn(ms, state.zone);
+  const when = behind < 86_400_000 / 2 ? write.second(wall) : `${write.date(wall)}, ${write.second(wall)}`;
+  const isSlow = behind > BEHIND_IS_SLOW_MS;
+  const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
+  note.textContent = `up to ${when}, ${lasting(behind)} behind${why}`;
+  note.title = `Every event that reached Kafka before ${asOf.replace("T", " ")} is in these numbers.`;
+  note.classList.toggle("is-slow", isSlow);
+}
+
+// ---- what is not there ----
+
+/** Hears every summary: says how fresh it is, and where the range is empty what to do. */
+function onSummary({ data, freshness }) {
+  drawFreshness(freshness);
+  const notice = $("notice");
+  notice.hidden = data.total_requests > 0;
+  if (!notice.hidden) drawNotice(notice);
+}
+
+async function drawNotice(notice) {
+  if (state.filters.length) {
+    notice.replaceChildren(
+      h("p", {}, "No request in this range matches the filters."),
+      h("button", { class: "action", type: "button", onclick: () => go({ ...state, filters: [] }) }, "Remove the filters"),
+    );
+    return;
+  }
+  notice.replaceChildren(h("p", {}, "No requests in this range."));
+  const { bot, zone } = state;
+  await loadBots();
+  if (notice.hidden || state.bot !== bot) return;
+  const last = bots.find((row) => row.bot_id === bot)?.last_request;
+  if (!last) return;
+  const wall = wallIn(moment(last).ms, zone);
+  const day = (days) => new Date(wall.getTime() + days * 86_400_000).toISOString().slice(0, 10);
+  notice.replaceChildren(
+    h("p", {}, `No requests in this range. The last one was on ${write.day(wall)} at ${write.second(wall)}.`),
+    h("button", { class: "action", type: "button", onclick: () => go({ ...state, range: { from: day(-6), to: day(1) } }) }, "Show the 7 days up to it"),
+  );
+}
+
+async function loadBots() {
+  try {
+    bots = (await get("/bots")).data.rows;
+    botMenu.update();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error; // without a list the page still shows its bot
+  }
+  return bots;
+}
+
+/** There is no such bot, or none at all, or none was named. */
+async function greet() {
+  const { bot } = state;
+  try {
+    const { data } = await get("/bots");
+    bots = data.rows;
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    $("alert").hidden = false;
+    $("alert").replaceChildren(fault(error.message, () => ($("alert").hidden = true, start())));
+    return;
+  }
+  $("main").hidden = $("controls").hidden = $("notes").hidden = $("bot-button").hidden = true;
+  $("welcome").hidden = false;
+  document.title = "Footfall";
+  if (bot === null && bots.length === 1) return arrive(bots[0].bot_id);
+  welcome($("welcome"), bot, bots, arrive);
+}
+
+/** Go on to a bot from a page that had none to show. */
+function arrive(bot) {
+  state = { ...state, bot };
+  history.replaceState(null, "", address(state));
+  show({ anew: true });
+  loadBots();
+}
+
+// ---- controls ----
+
+const botMenu = searchable($("bot-menu"), $("bot-button"), {
+  label: "Bots",
+  items: () => bots.map(({ bot_id, requests_7d }) => ({ value: bot_id, name: bot_id, note: `${count(requests_7d, "request")} in 7 days` })),
+  current: () => state.bot,
+  pick: (bot) => bot !== state.bot && go({ ...read({ pathname: "", search: "" }), bot, range: state.range, zone: state.zone }),
+});
+
+const zones = ["UTC", ...Intl.supportedValuesOf("timeZone").filter((zone) => zone !== "UTC")];
+searchable($("zone-menu"), $("zone-button"), {
+  label: "Time zones",
+  items: () => [...new Set([browserZone(), "UTC", state.zone, ...zones])].map((zone) => ({
+    value: zone, name: zone.replaceAll("_", " "), note: zone === browserZone() ? "this browser" : "",
+  })),
+  current: () => state.zone,
+  pick: (zone) => zone !== state.zone && go({ ...state, zone }),
+});
+
+$("presets").append(...PRESETS.map(([range, name]) =>
+  h("button", { class: "choice", type: "button", dataset: { range }, onclick: () => ($("range-menu").hidePopover(), go({ ...state, range: { range } })) }, name)));
+
+const form = $("custom");
+hang($("range-menu"), $("range-button"), () => {
+  $("custom-fault").hidden = true;
+  if (resolved?.key !== rangeKey(state)) return;
+  const fill = (which, wall, isLast) => {
+    const isMidnight = wall.getTime() % 86_400_000 === 0;
+    const shown = new Date(wall.getTime() - (isLast && isMidnight ? 86_400_000 : 0)).toISOString();
+    form.elements[`${which}_date`].value = shown.slice(0, 10);
+    form.elements[`${which}_time`].value = isMidnight ? "" : shown.slice(11, 19);
+  };
+  fill("from", resolved.from.wall, false);
+  fill("to", resolved.to.wall, true);
+});
+
+/** What a date and a time of the form mean to the API: a date, the day after for an inclusive end, or an instant. */
+function end(which) {
+  const date = form.elements[`${which}_date`].value;
+  const time = form.elements[`${which}_time`].value;
+  if (!date) return null;
+  const wall = new Date(`${date}T${time || "00:00"}Z`);
+  if (time) return instantOf(wall, state.zone).toISOString();
+  return which === "to" ? new Date(wall.getTime() + 86_400_000).toISOString().slice(0, 10) : date;
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const [from, to] = [end("from"), end("to")];
+  const wall = (which) => `${form.elements[`${which}_date`].value}T${form.elements[`${which}_time`].value || (which === "to" ? "24:00" : "00:00")}`;
+  const isBackwards = to !== null && wall("from") >= wall("to");
+  $("custom-fault").hidden = !isBackwards;
+  $("custom-fault").textContent = isBackwards ? "The end must be after the beginning." : "";
+  if (isBackwards) return;
+  $("range-menu").hidePopover();
+  go({ ...state, range: to === null ? { from } : { from, to } });
+});
+
+$("refresh").addEventListener("click", () => {
+  show({ anew: true });
+  loadBots();
+});
+
+const THEMES = { "": "Auto", light: "Light", dark: "Dark" };
+function drawTheme() {
+  const theme = document.documentElement.dataset.theme ?? "";
+  $("theme").textContent = THEMES[theme];
+  $("theme").setAttribute("aria-label", `Theme: ${THEMES[theme]}`);
+}
+$("theme").addEventListener("click", () => {
+  const names = Object.keys(THEMES);
+  const next = names[(names.indexOf(document.documentElement.dataset.theme ?? "") + 1) % names.length];
+  if (next) document.documentElement.dataset.theme = next;
+  else delete document.documentElement.dataset.theme;
+  localStorage.setItem("footfall.theme", next);
+  drawTheme();
+});
+drawTheme();
+
+document.addEventListener("scroll", () => tip(null), { passive: true, capture: true });
+document.addEventListener("keydown", (event) => event.key === "Escape" && tip(null));
+addEventListener("popstate", start);
+
+/** Show what the address says. */
+function start() {
+  state = read(location);
+  if (state.bot === null) return greet();
+  history.replaceState(null, "", address(state));
+  loadBots();
+  return show();
+}
+
+start();

@@ -1,0 +1,70 @@
+// A panel asks one question, draws its answer, and keeps what goes wrong to itself.
+
+import { get, Problem } from "./api.js";
+import { h } from "./dom.js";
+
+export class Panel {
+  #abort = null;
+  #answered = null; // the request whose answer is on show
+  #fault = null;
+
+  /**
+   * `request(view)` says what to ask: {path, parameters}, or null where nothing need be asked.
+   * `draw(answer, view)` shows it; it gets null where nothing was asked.
+   */
+  constructor(root, { request, draw }) {
+    this.root = root;
+    this.body = root.querySelector(".panel-body");
+    this.request = request;
+    this.draw = draw;
+  }
+
+  /** Show `view`. What is there stays until the new answer has come; an answer already on show is not asked for again, unless `anew`. */
+  async show(view, { anew = false } = {}) {
+    const request = this.request(view);
+    const key = JSON.stringify(request);
+    if (!anew && key === this.#answered) return;
+    this.#abort?.abort();
+    const abort = new AbortController();
+    this.#abort = abort;
+    this.root.setAttribute("aria-busy", "true");
+    try {
+      const answer = request && (await get(request.path, request.parameters, abort.signal));
+      if (abort.signal.aborted) return;
+      this.#settle(null);
+      this.draw(answer, view);
+      this.#answered = key;
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.#answered = null;
+      this.#settle(error, () => this.show(view, { anew: true }));
+      if (!(error instanceof Problem)) throw error;
+    } finally {
+      if (this.#abort === abort) this.root.setAttribute("aria-busy", "false");
+    }
+  }
+
+  #settle(error, retry) {
+    const hadFocus = this.#fault?.contains(document.activeElement);
+    this.#fault?.remove();
+    this.#fault = error && fault(error.message, retry);
+    this.body.hidden = error !== null;
+    if (this.#fault) this.body.after(this.#fault);
+    if (hadFocus) (this.#fault?.querySelector("button") ?? this.#focusable()).focus();
+  }
+
+  #focusable() {
+    this.root.tabIndex = -1;
+    return this.root;
+  }
+}
+
+/** What went wrong, with the button that tries again. */
+export function fault(message, retry) {
+  return h(
+    "div",
+    { class: "fault", role: "alert" },
+    h("p", {}, message),
+    h("button", { class: "action", type: "button", onclick: retry }, "Retry"),
+  );
+}

@@ -1,0 +1,80 @@
+// What the page shows is what its address says: a link shows the same, Back undoes.
+
+export const PRESETS = [
+  ["1h", "Last hour"],
+  ["24h", "Last 24 hours"],
+  ["7d", "Last 7 days"],
+  ["30d", "Last 30 days"],
+  ["90d", "Last 90 days"],
+  ["12mo", "Last 12 months"],
+  ["today", "Today"],
+  ["yesterday", "Yesterday"],
+  ["this_month", "This month"],
+  ["last_month", "Last month"],
+];
+
+export const REQUEST_FILTERS = ["endpoint", "country", "region", "city", "browser", "client_class", "ip"];
+export const TOKEN_FILTERS = ["source", "model"];
+const FILTERS = [...REQUEST_FILTERS, ...TOKEN_FILTERS];
+
+// A table's own filters, prefixed in the address with the table's name. Absent: null; "": the unknown ones.
+const OWN_FILTERS = { requests: ["endpoint", "country", "ip"], tokens: ["source"] };
+
+export const DEFAULT_RANGE = { range: "7d" };
+
+/** The zone of this browser, or UTC where it does not say one. */
+export function browserZone() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return zone && zone !== "Etc/Unknown" ? zone : "UTC";
+}
+
+/** Read an address: {bot, range, zone, filters, own}; `bot` is null where none is named. */
+export function read(location) {
+  const query = new URLSearchParams(location.search);
+  const named = location.pathname.match(/^\/bots\/([^/]+)\/analytics$/);
+  const ends = ["from", "to"].filter((name) => query.has(name)).map((name) => [name, query.get(name)]);
+  return {
+    bot: named ? decodeURIComponent(named[1]) : null,
+    range: ends.length ? Object.fromEntries(ends) : { range: query.get("range") ?? DEFAULT_RANGE.range },
+    zone: query.get("tz") ?? browserZone(),
+    filters: FILTERS.flatMap((name) => query.getAll(name).map((value) => [name, value])),
+    own: Object.fromEntries(
+      Object.entries(OWN_FILTERS).map(([table, names]) => [
+        table,
+        Object.fromEntries(names.map((name) => [name, query.get(`${table}.${name}`)])),
+      ]),
+    ),
+  };
+}
+
+/** The address of a state: the inverse of `read`. */
+export function address(state) {
+  const query = new URLSearchParams({ ...state.range, tz: state.zone });
+  for (const [name, value] of state.filters) query.append(name, value);
+  for (const [table, own] of Object.entries(state.own))
+    for (const [name, value] of Object.entries(own)) if (value !== null) query.set(`${table}.${name}`, value);
+  return `/bots/${encodeURIComponent(state.bot)}/analytics?${query}`;
+}
+
+/** `state` with the filter added, or removed where it was there. */
+export function toggled(state, name, value) {
+  const others = state.filters.filter(([n, v]) => n !== name || v !== value);
+  return { ...state, filters: others.length < state.filters.length ? others : [...others, [name, value]] };
+}
+
+/** The page's filters among `names`, as parameters. */
+export const chosen = (state, names) => state.filters.filter(([name]) => names.includes(name));
+
+/**
+ * The page's filters and a table's own, both to hold. The API reads a repeated name as "or", so a name that both
+ * have becomes the table's value alone; null where the page's filter leaves that value out, so nothing can match.
+ */
+export function narrowed(state, table, names) {
+  const own = Object.entries(state.own[table]).filter(([, value]) => value !== null);
+  const page = chosen(state, names);
+  for (const [name, value] of own) {
+    const allowed = page.filter(([n]) => n === name);
+    if (allowed.length && !allowed.some(([, v]) => v === value)) return null;
+  }
+  return [...page.filter(([name]) => !own.some(([n]) => n === name)), ...own];
+}
