@@ -1,0 +1,214 @@
+"""What the command line calls: each function is a command, its parameters are the command's.
+
+Every command takes every setting, and imports what it runs when it runs. What it is for says `cli.COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import cyclopts
+from cyclopts import Parameter
+
+from pipeline import logs
+from pipeline.config import Command, Loaded, Settings, default_text, load
+from pipeline.errors import RestartNeeded
+
+HARD_EXIT: Final = timedelta(seconds=27)
+"""After a signal to stop, a process that has not come to its end by then is ended as it is."""
+
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+log = logging.getLogger(__name__)
+
+_SETTINGS = cyclopts.Group(
+    "Settings",
+    sort_key=10,
+    help="Each is also a variable (--store-port: FOOTFALL_STORE_PORT) and a key of the TOML file "
+    "(store_port). A command ignores those it does not use.",
+)
+
+if TYPE_CHECKING:
+
+    @dataclasses.dataclass(frozen=True)
+    class Flags:
+        """What the command line gave of the settings."""
+
+else:
+    # One optional text per setting: what is wrong with it, `load` says, and says all of it at once.
+    Flags = dataclasses.make_dataclass(
+        "Flags",
+        [
+            (
+                name,
+                Annotated[
+                    (bool if field.annotation is bool else str) | None,
+                    Parameter(
+                        help=field.description,
+                        group=_SETTINGS,
+                        show_default=lambda _, name=name: default_text(name) or "empty",
+                    ),
+                ],
+                dataclasses.field(default=None),
+            )
+            for name, field in Settings.model_fields.items()
+        ],
+        frozen=True,
+        kw_only=True,
+        # Its own module by default is a standard one, and cyclopts does not look into classes of those.
+        namespace={"__module__": __name__},
+    )
+
+Shared = Annotated[Flags | None, Parameter(name="*")]
+ConfigFile = Annotated[Path | None, Parameter(group=_SETTINGS, help="TOML file of settings.")]
+
+
+def up(*, config: ConfigFile = None, settings: Shared = None) -> None:
+    read = _start("up", settings, config).settings
+    from pipeline.embedded.up import up
+
+    _serve(lambda stop: up(read, stop=stop, ready=lambda url: _print(f"Footfall is ready: {url}")))
+
+
+def worker(*, config: ConfigFile = None, settings: Shared = None) -> None:
+    read = _start("worker", settings, config).settings
+    from pipeline.worker import run_worker
+
+    _serve(lambda stop: run_worker(read, stop=stop))
+
+
+def web(*, config: ConfigFile = None, settings: Shared = None) -> None:
+    read = _start("web", settings, config).settings
+    from pipeline.web.serve import serve_web
+
+    _serve(lambda stop: serve_web(read, stop=stop))
+
+
+def store(*, config: ConfigFile = None, settings: Shared = None) -> None:
+    read = _start("store", settings, config).settings
+    from pipeline.embedded.store import serve_store
+
+    def ready() -> None:
+        _print(f"The store is ready: http://127.0.0.1:{read.store_port}")
+
+    _serve(
+        lambda stop: serve_store(
+            data_dir=read.data_dir, host="127.0.0.1", port=read.store_port, ready=ready, stop=stop
+        )
+    )
+
+
+def migrate(
+    *,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only print what would be done.")] = False,
+    config: ConfigFile = None,
+    settings: Shared = None,
+) -> None:
+    read = _start("migrate", settings, config).settings
+    from pipeline.migrate import migrate
+
+    done = asyncio.run(migrate(read.store_address(), dry_run=dry_run))
+    for migration in done:
+        _print(f"-- {migration.label}\n{migration.text}" if dry_run else f"applied {migration.label}")
+    if not done:
+        _print("-- nothing to do" if dry_run else "nothing to do: the database is at this version")
+
+
+def replay(
+    file: Annotated[Path, Parameter(help="What to publish.")],
+    /,
+    *,
+    format: Annotated[
+        Literal["access-log", "token-trace", "ndjson"], Parameter(name="--as", help="What the file is.")
+    ],
+    topic: Annotated[str | None, Parameter(help="Topic to publish to.")] = None,
+    bot: Annotated[str | None, Parameter(help="bot_id of events that have none.")] = None,
+    speed: Annotated[str, Parameter(help="Times as fast as it happened, or max.")] = "max",
+    shift_to: Annotated[
+        Literal["now"] | None, Parameter(help="Move all event times, so that the last one is now.")
+    ] = None,
+    config: ConfigFile = None,
+    settings: Shared = None,
+) -> None:
+    read = _start("replay", settings, config).settings
+    from pipeline.replay import replay
+
+    asyncio.run(
+        replay(
+            read,
+            file=file,
+            format=format,
+            topic=topic,
+            bot=bot,
+            speed=None if speed == "max" else float(speed),
+            shift_to_now=shift_to == "now",
+        )
+    )
+
+
+def config(*, config: ConfigFile = None, settings: Shared = None) -> None:
+    loaded = _start("config", settings, config)
+    rows = [("setting", "value", "from")]
+    for name, value in loaded.settings:
+        shown = "none" if value is None else "empty" if value == "" else str(value)
+        rows.append((name, shown.lower() if isinstance(value, bool) else shown, loaded.origins[name]))
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for setting, shown, origin in rows:
+        _print(f"{setting:{widths[0]}}  {shown:{widths[1]}}  {origin}")
+
+
+# --- how a command begins and ends -----------------------------------------------------------------------
+
+
+def _start(command: Command, flags: Flags | None, config: Path | None) -> Loaded:
+    """Read the settings, and let the log begin."""
+    values = {} if flags is None else dataclasses.asdict(flags)
+    given = {name: value for name, value in values.items() if value is not None}
+    loaded = load(command, given, config=config)
+    logs.set_up(loaded.settings.log_format, process=command)
+    for warning in loaded.warnings:
+        log.warning(warning)
+    return loaded
+
+
+def _serve(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run until SIGTERM or SIGINT sets the event and `serve` comes to its end, or `HARD_EXIT` is over."""
+
+    async def until_stopped() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def handle(number: int, _frame: object) -> None:
+            if not stop.is_set():
+                log.info("%s: stopping", signal.Signals(number).name)
+                timer = threading.Timer(HARD_EXIT.total_seconds(), _exit_hard)
+                timer.daemon = True
+                timer.start()
+                loop.call_soon_threadsafe(stop.set)
+
+        # Not the loop's own handlers: these run, and the timer starts, even when something blocks the loop.
+        for number in _STOP_SIGNALS:
+            signal.signal(number, handle)
+        await serve(stop)
+        if not stop.is_set():
+            raise RestartNeeded("it ended without being told to")
+
+    asyncio.run(until_stopped())
+
+
+def _exit_hard() -> None:
+    log.error("still not stopped after %.0f s: ending as it is", HARD_EXIT.total_seconds())
+    os._exit(0)
+
+
+def _print(line: str) -> None:
+    """A result: seen at once, also through a pipe."""
+    print(line, flush=True)  # noqa: T201

@@ -1,0 +1,76 @@
+"""`footfall web`: the ASGI application behind uvicorn, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+
+from pipeline.config import Settings
+from pipeline.errors import Misconfigured, RestartNeeded
+from pipeline.web.app import create_app
+
+_SECONDS_TO_FINISH: Final = 10
+"""For requests under way when it is told to stop; then they are cut off."""
+
+log = logging.getLogger(__name__)
+
+
+async def serve_web(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Serve page and API on `host:port` until `stop` is set and requests under way have ended (10 s at most).
+
+    Broker and store may be away. Raises Misconfigured where the address cannot be had, RestartNeeded where
+    the application does not start.
+    """
+    listener = _listen(settings.host, settings.port)
+    server = _Server(
+        uvicorn.Config(
+            create_app(settings),
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+        )
+    )
+
+    async def exit_when_told() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    host, port = listener.getsockname()[:2]
+    log.info("listening on %s", f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/")
+    watch = asyncio.create_task(exit_when_told())
+    try:
+        await server.serve(sockets=[listener])
+    except SystemExit as error:  # uvicorn's answer to an application that fails in its start
+        raise RestartNeeded("the API did not start; the reason is above") from error
+    finally:
+        watch.cancel()
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, except that signals are not its business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:  # socket.gaierror is one
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} of {host} is taken: stop what listens there, or choose another with --port"
+        else:
+            reason = f"cannot listen on {host}:{port} ({error.strerror}): correct --host or --port"
+        raise Misconfigured(reason) from error
