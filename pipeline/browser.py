@@ -45,7 +45,7 @@ def client(user_agent: str) -> tuple[str, ClientClass]:
     return "", ""
 
 
-class ParsedUserAgent(UserAgent):  # type: ignore[misc]  # user-agents is untyped
+class ParsedUserAgent(UserAgent):
     """What user-agents says of a user agent, in a twentieth of the time.
 
     Its own constructor always takes ua-parser's pure Python path; this one takes the compiled one.

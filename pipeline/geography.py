@@ -136,7 +136,7 @@ class Geography:
         self.failed_lookups += 1
 
 
-class _StillChanging(Exception):  # noqa: N818 - named for what happens next
+class _StillChanging(Exception):
     """The file changed while it was being read. Look again later."""
 
 

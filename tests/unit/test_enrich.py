@@ -232,7 +232,7 @@ def test_a_user_agent_names_browser_and_client_class(user_agent: str, expected: 
     ],
 )
 def test_the_fast_parser_says_what_user_agents_says(user_agent: str) -> None:
-    fast, slow = ParsedUserAgent(user_agent), UserAgent(user_agent)  # type: ignore[no-untyped-call]
+    fast, slow = ParsedUserAgent(user_agent), UserAgent(user_agent)
     assert (fast.browser, fast.os, fast.device) == (slow.browser, slow.os, slow.device)
     for question in ("is_bot", "is_mobile", "is_tablet", "is_pc", "is_touch_capable", "is_email_client"):
         assert getattr(fast, question) == getattr(slow, question), question
