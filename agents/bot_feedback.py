@@ -1,0 +1,24 @@
+"""Listens to `bot_feedback`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.app import the_app
+from pipeline.batches import batches
+from schemas.topics import Topic
+
+app = the_app()
+flow = app.flows[Topic.BOT_FEEDBACK]
+
+
+@app.agent(app.source(Topic.BOT_FEEDBACK), concurrency=1)
+async def bot_feedback(stream: Any) -> None:
+    async for batch in batches(stream):
+        decoded = flow.decode(batch)
+        await app.refuse(decoded)  # 1. the malformed, to their topic
+        rows = flow.enrich(decoded)
+        cells = flow.window(decoded, rows)
+        await flow.flush(
+            decoded, rows, cells
+        )  # 2. dead letters, rows, cells, ledger; then the acknowledgement

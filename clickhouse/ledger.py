@@ -1,0 +1,137 @@
+"""What workers write: rows, cells, dead letters, the ledger, progress; and what they read when they take over."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+from clickhouse.client import Store, sql
+from schemas import bot_feedback, bot_request, token_usage
+from schemas.dead_letter import DeadLetter
+from schemas.topics import Topic
+
+RAW_COLUMNS: dict[Topic, Sequence[str]] = {
+    Topic.BOT_REQUESTS: bot_request.COLUMNS,
+    Topic.TOKEN_USAGES: token_usage.COLUMNS,
+    Topic.BOT_FEEDBACK: bot_feedback.COLUMNS,
+}
+CELL_COLUMNS: dict[Topic, Sequence[str]] = {
+    Topic.BOT_REQUESTS: ("bot_id", "interval_ms", "epoch", "partition", "snapshot", "ips_in", "chats_in"),
+    Topic.TOKEN_USAGES: ("bot_id", "interval_ms", "epoch", "partition", "snapshot"),
+}
+"""Feedback has no rollup, so no cells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """One flush of one partition; see the table `ledger` for each field."""
+
+    topic: str
+    epoch: str
+    partition: int
+    next_offset: int
+    position: int
+    first_offset: int
+    last_offset: int
+    records: int
+    events: int
+    duplicates: int
+    dead_letters: int
+    late: int
+    worker: str
+
+
+async def positions(store: Store, *, topic: str, epoch: str, partitions: Iterable[int]) -> dict[int, int]:
+    """Where each partition resumes; those of which nothing is written are absent."""
+    wanted = sorted(partitions)
+    return dict(
+        await store.rows(sql("ledger_positions"), {"topic": topic, "epoch": epoch, "partitions": wanted})
+    )
+
+
+async def write_entries(store: Store, entries: Sequence[LedgerEntry], *, origin: str) -> None:
+    """Append to the ledger."""
+    columns = [field.name for field in fields(LedgerEntry)]
+    await store.insert("footfall.ledger", columns, [astuple(entry) for entry in entries], origin=origin)
+
+
+async def write_rows(store: Store, topic: Topic, rows: Sequence[Sequence[Any]], *, origin: str) -> None:
+    """Write raw rows, all of one month."""
+    await store.insert(f"footfall.{topic}", RAW_COLUMNS[topic], rows, origin=origin)
+
+
+async def write_cells(store: Store, topic: Topic, cells: Sequence[Sequence[Any]], *, origin: str) -> None:
+    """Write cells' snapshots."""
+    await store.insert(f"footfall.{topic}_cells", CELL_COLUMNS[topic], cells, origin=origin)
+
+
+async def write_dead_letters(store: Store, letters: Sequence[DeadLetter], *, origin: str) -> None:
+    """Write malformed events."""
+    columns = (
+        *("topic", "epoch", "partition", "offset", "record_ms", "reason", "field"),
+        *("value_base64", "value_bytes", "value_sha256"),
+    )
+    rows = [
+        (
+            *(
+                letter.topic,
+                letter.epoch,
+                letter.partition,
+                letter.offset,
+                letter.record_ms,
+                letter.reason,
+                letter.field,
+            ),
+            *(b64encode(letter.value).decode(), letter.value_bytes, letter.value_sha256),
+        )
+        for letter in letters
+    ]
+    await store.insert("footfall.dead_letters", columns, rows, origin=origin)
+
+
+async def write_progress(store: Store, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
+    """Say how far partitions are consumed: (topic, epoch, partition, caught up through in ms, lag)."""
+    columns = ("topic", "epoch", "partition", "caught_up_through_ms", "lag")
+    await store.insert("footfall.progress", columns, rows, origin="progress")
+
+
+async def open_cells(
+    store: Store, topic: Topic, *, epoch: str, partitions: Sequence[int], first_open_ms: int
+) -> list[tuple[int, str, int, Sequence[Any]]]:
+    """(partition, bot, interval start in ms, snapshot) of the cells from `first_open_ms` on."""
+    rows = await store.rows(
+        sql(f"open_cells_{topic}"), {"epoch": epoch, "partitions": partitions, "first_open_ms": first_open_ms}
+    )
+    return [(partition, bot_id, start, snapshot) for partition, bot_id, start, _, *snapshot in rows]
+
+
+async def recent_identities(
+    store: Store,
+    topic: Topic,
+    *,
+    source: str,
+    epoch: str,
+    partition: int,
+    from_offset: int,
+    first_open_ms: int,
+) -> list[tuple[str, str, int, int]]:
+    """(bot, event id, event time in ms, offset) of a partition's events in open intervals, oldest first."""
+    rows = await store.rows(
+        sql(f"recent_identities_{topic}"),
+        {
+            "topic": source,
+            "epoch": epoch,
+            "partition": partition,
+            "from_offset": from_offset,
+            "first_open_ms": first_open_ms,
+            "since_ms": first_open_ms - 20 * 60_000,  # the event may be ahead of its record by a few minutes
+        },
+    )
+    return [(bot_id, event_id, event_ms, offset) for bot_id, event_id, event_ms, offset in rows]
+
+
+async def now_ms(store: Store) -> float:
+    """The store's clock, milliseconds since the epoch."""
+    return float((await store.rows(sql("store_now")))[0][0]) / 1000

@@ -1,0 +1,20 @@
+-- Compute anew the UTC days of the intervals queued since the last complete pass, as far as those days are over. Reads
+-- sealed intervals alone.
+INSERT INTO footfall.token_usages_1d
+SELECT
+    bot_id,
+    toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND) AS day,
+    sum(usages), sum(input_tokens), sum(output_tokens),
+    sumMap(usages_by_source), sumMap(input_by_source), sumMap(output_by_source),
+    sumMap(usages_by_model), sumMap(input_by_model), sumMap(output_by_model),
+    {version:UInt64}
+FROM footfall.token_usages_15m FINAL
+WHERE (bot_id, toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND)) IN
+(
+    SELECT bot_id, toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND) AS day
+    FROM footfall.seal_queue
+    WHERE topic = 'token_usages' AND version > {last_version:UInt64} AND version <= {version:UInt64}
+      AND day + INTERVAL 86400000 MILLISECOND <= fromUnixTimestamp64Milli({due_before_ms:Int64}, 'UTC')
+)
+GROUP BY bot_id, day
+SETTINGS max_partitions_per_insert_block = 0

@@ -1,0 +1,55 @@
+-- Which intervals have to be computed from raw rows now: at most {limit}, the oldest first. Reads raw rows ingested lately,
+-- the cells of intervals that came due, and what is sealed already.
+--
+-- An interval touched by a row at t is sealed at once, and once more when the guard has passed: by then a row that was
+-- given its ingested_at earlier but became readable later is there too. One not due yet is left to its cells, unless it
+-- lies outside what workers hold open, is sealed already, or a cell of it was closed.
+INSERT INTO footfall.seal_queue (topic, version, bot_id, interval_start)
+WITH
+    fromUnixTimestamp64Micro({version:Int64}, 'UTC') AS began,
+    fromUnixTimestamp64Milli({due_before_ms:Int64}, 'UTC') AS due_before,
+    touched AS
+    (
+        SELECT bot_id, toStartOfInterval(event_time, INTERVAL 900000 MILLISECOND) AS interval_start,
+               toUnixTimestamp64Micro(toDateTime64(max(ingested_at), 6, 'UTC')) AS touched_at
+        FROM footfall.bot_requests
+        WHERE ingested_at >= fromUnixTimestamp64Milli({touched_from_ms:Int64}, 'UTC')
+        GROUP BY bot_id, interval_start
+    ),
+    come_due AS
+    (
+        SELECT DISTINCT bot_id, interval_start
+        FROM footfall.bot_requests_cells
+        WHERE interval_start >= fromUnixTimestamp64Milli({due_from_ms:Int64}, 'UTC') AND interval_start < due_before
+    ),
+    candidates AS
+    (
+        SELECT bot_id, interval_start, max(touched_at) AS touched_at
+        FROM (SELECT bot_id, interval_start, touched_at FROM touched UNION ALL SELECT bot_id, interval_start, toInt64(0) FROM come_due)
+        GROUP BY bot_id, interval_start
+    )
+SELECT {topic:String}, {version:UInt64}, bot_id, interval_start
+FROM candidates
+LEFT JOIN
+(
+    SELECT bot_id, interval_start, toInt64(max(version)) AS sealed_at
+    FROM footfall.bot_requests_15m
+    WHERE (bot_id, interval_start) IN (SELECT bot_id, interval_start FROM candidates)
+    GROUP BY bot_id, interval_start
+) AS sealed USING (bot_id, interval_start)
+LEFT JOIN
+(
+    SELECT bot_id, interval_start, max(snapshot.is_closed) AS is_closed
+    FROM footfall.bot_requests_cells
+    WHERE interval_start >= due_before
+    GROUP BY bot_id, interval_start
+) AS closed USING (bot_id, interval_start)
+WHERE (interval_start < due_before
+       OR interval_start > fromUnixTimestamp64Milli({open_until_ms:Int64}, 'UTC')
+       OR sealed_at > 0
+       OR is_closed = 1)
+  AND (sealed_at <= touched_at
+       OR (sealed_at < touched_at + {guard_us:Int64} AND {version:Int64} >= touched_at + {guard_us:Int64})
+       OR sealed_at = 0)
+ORDER BY interval_start, bot_id
+LIMIT {limit:UInt32}

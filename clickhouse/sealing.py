@@ -1,0 +1,97 @@
+"""The sealer's work in the store: find what has to be sealed, seal it from raw rows, say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clickhouse.client import Store, sql
+from schemas.topics import Topic
+
+SEALED_TOPICS = (Topic.BOT_REQUESTS, Topic.TOKEN_USAGES)
+"""Feedback has no rollup."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastPass:
+    """The last complete pass over a topic."""
+
+    version: int
+    """When it began, by the store's clock in microseconds since the epoch; 0: there was none."""
+    provisional_from_ms: int
+
+
+async def clock_us(store: Store) -> int:
+    """The store's clock, microseconds since the epoch."""
+    return int((await store.rows(sql("store_now")))[0][0])
+
+
+async def last_pass(store: Store, topic: Topic) -> LastPass:
+    """The last complete pass over a topic."""
+    rows = await store.rows(sql("last_seal_pass"), {"topic": topic.value})
+    version, provisional_from_ms = rows[0] if rows else (0, 0)
+    return LastPass(version=version, provisional_from_ms=provisional_from_ms)
+
+
+async def caught_up_through_ms(store: Store, topic: Topic) -> int | None:
+    """Through when every partition of a topic has been consumed; None before any worker has said."""
+    value = (await store.rows(sql("progress_of_topic"), {"topic": topic.value}))[0][0]
+    return None if value is None else int(value)
+
+
+async def find(
+    store: Store,
+    topic: Topic,
+    *,
+    version: int,
+    touched_from_ms: int,
+    due_from_ms: int,
+    due_before_ms: int,
+    open_until_ms: int,
+    guard_us: int,
+    limit: int,
+) -> int:
+    """Queue up to `limit` intervals that have to be sealed under `version`; how many there were."""
+    await store.command(
+        sql(f"seal_find_{topic}"),
+        {
+            "topic": topic.value,
+            "version": version,
+            "touched_from_ms": touched_from_ms,
+            "due_from_ms": due_from_ms,
+            "due_before_ms": due_before_ms,
+            "open_until_ms": open_until_ms,
+            "guard_us": guard_us,
+            "limit": limit,
+        },
+    )
+    return int((await store.rows(sql("seal_queued"), {"topic": topic.value, "version": version}))[0][0])
+
+
+async def seal_intervals(store: Store, topic: Topic, *, version: int) -> None:
+    """Compute the intervals queued under `version` from raw rows."""
+    await store.command(sql(f"seal_15m_{topic}"), {"version": version})
+
+
+async def seal_days(
+    store: Store, topic: Topic, *, last_version: int, version: int, due_before_ms: int
+) -> None:
+    """Compute the days of the intervals queued after `last_version`, as far as they are over."""
+    await store.command(
+        sql(f"seal_1d_{topic}"),
+        {"last_version": last_version, "version": version, "due_before_ms": due_before_ms},
+    )
+
+
+async def complete(
+    store: Store, topic: Topic, *, version: int, due_before_ms: int, data_as_of_ms: int
+) -> None:
+    """Say that the pass under `version` is complete."""
+    await store.command(
+        sql("seal_complete"),
+        {
+            "topic": topic.value,
+            "version": version,
+            "due_before_ms": due_before_ms,
+            "data_as_of_ms": data_as_of_ms,
+        },
+    )

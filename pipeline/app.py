@@ -1,0 +1,165 @@
+"""The Faust app: topics, agents' streams, and the settings that make it a transport for batches."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import faust
+from faust.types import TP
+
+from clickhouse.client import Store
+from pipeline.config import Settings
+from pipeline.dead_letter import headers
+from pipeline.enrich import Geography
+from pipeline.flow import Decoded, Flow
+from pipeline.sink import Sink
+from pipeline.topics import broker_client, topic_epochs
+from pipeline.transport import Consumer
+from schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+
+
+class App(faust.App):
+    """Faust, with one `Flow` per topic."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        geography: Geography,
+        worker: str,
+        now_ms: Callable[[], float],
+    ) -> None:
+        connection = settings.broker_connection()
+        tls = connection.aiokafka_options().get("ssl_context")
+        super().__init__(
+            settings.consumer_group,
+            broker=";".join(f"footfall://{address}" for address in settings.broker.split(",")),
+            broker_credentials=_credentials(settings, tls),
+            broker_check_crcs=True,
+            broker_client_id=worker,
+            broker_commit_interval=1.0,
+            broker_heartbeat_interval=settings.broker_session_timeout_seconds / 6,
+            broker_max_poll_interval=86_400.0,  # a store outage must not make the worker leave its group
+            broker_max_poll_records=settings.flush_max_records,
+            broker_rebalance_timeout=10.0,
+            broker_request_timeout=20.0,
+            broker_session_timeout=settings.broker_session_timeout_seconds,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=4 * 1024 * 1024,
+            key_serializer="raw",
+            producer_acks=-1,
+            store="memory://",
+            table_standby_replicas=0,  # no tables: Kafka's own round-robin assignor will do
+            stream_buffer_maxsize=2,  # batches
+            stream_wait_empty=False,  # can hang a rebalance
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            value_serializer="raw",
+            web_enabled=False,
+        )
+        self.flush_interval_seconds = settings.flush_interval_seconds
+        self.connection = connection
+        self.sink = Sink(store)
+        self.flows = {
+            topic: Flow(
+                topic,
+                source=settings.topic_prefix + topic.value,
+                store=store,
+                sink=self.sink,
+                geography=geography,
+                worker=worker,
+                now_ms=now_ms,
+            )
+            for topic in Topic
+        }
+        self._dead_letter_topics = {
+            topic: self.topic(
+                settings.topic_prefix + topic.dead_letter, value_serializer="raw", key_serializer="raw"
+            )
+            for topic in Topic
+        }
+        self.failure: BaseException | None = None
+        """What an agent ended with; nothing may go on after it."""
+
+    @property
+    def batch_consumer(self) -> Consumer:
+        """Faust's consumer, which is the transport's."""
+        return cast(Consumer, self.consumer)
+
+    def source(self, topic: Topic) -> Any:
+        """The Faust topic whose events are batches."""
+        return self.topic(self.flows[topic].source, value_serializer="raw", key_serializer="raw")
+
+    async def resume(self, assigned: Iterable[TP], is_current: Callable[[], bool]) -> Mapping[TP, int]:
+        """Take partitions over: where each goes on by the ledger; -1 where nothing is written yet.
+
+        Asks broker and store as often as it takes. Raises Abandoned once the assignment is not current.
+        """
+        by_source: dict[str, list[int]] = {flow.source: [] for flow in self.flows.values()}
+        for tp in assigned:
+            by_source[tp.topic].append(tp.partition)
+        epochs = await self.sink.insist(self._epochs, is_current)
+        positions: dict[TP, int] = {}
+        for flow in self.flows.values():
+            resumed = await flow.resume(epochs[flow.source], by_source[flow.source], is_current)
+            positions |= {TP(flow.source, partition): position for partition, position in resumed.items()}
+        return positions
+
+    def note_beginnings(self, beginnings: Mapping[TP, int]) -> None:
+        """Take in the earliest offsets that the broker still has."""
+        by_source = {flow.source: flow for flow in self.flows.values()}
+        for tp, offset in beginnings.items():
+            by_source[tp.topic].partitions[tp.partition].beginning = offset
+
+    async def _epochs(self) -> dict[str, str]:
+        async with broker_client(self.connection) as client:
+            epochs = await topic_epochs(client, [flow.source for flow in self.flows.values()])
+        return {topic: str(epoch) for topic, epoch in epochs.items()}
+
+    async def refuse(self, decoded: Decoded) -> None:
+        """Send a batch's dead letters to their topic; done when the broker has them."""
+        topic = self._dead_letter_topics[decoded.topic]
+        sent = [
+            await topic.send(key=letter.key, value=letter.value, headers=headers(letter), force=True)
+            for letter in decoded.dead_letters
+        ]
+        for pending in sent:
+            await pending
+
+    async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
+        """Faust's hook. Faust would commit and restart the agent, which then swallows events: the worker stops."""
+        self.failure = self.failure or error
+
+
+def _credentials(settings: Settings, tls: ssl.SSLContext | None) -> Any:
+    connection = settings.broker_connection()
+    if connection.sasl_mechanism:
+        return faust.SASLCredentials(
+            username=connection.user,
+            password=connection.password,
+            ssl_context=tls,
+            mechanism=connection.sasl_mechanism,
+        )
+    return faust.SSLCredentials(context=tls) if tls else None
+
+
+_app: App | None = None
+
+
+def configure(app: App) -> None:
+    """Make `app` the one that agents register with. Once per process, before they are imported."""
+    global _app
+    _app = app
+
+
+def the_app() -> App:
+    """The process's app."""
+    if _app is None:
+        raise RuntimeError("configure() comes before the agents are imported")
+    return _app

@@ -1,0 +1,297 @@
+"""One topic's way from records to the store: the stages that its agent runs through, and what they remember.
+
+What is remembered (positions, identities, open cells) belongs to the partitions held now, and is read from the store
+whenever they are assigned: a worker that takes a partition over goes on as if it had always had it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from clickhouse import ledger
+from clickhouse.client import Store
+from pipeline import metrics
+from pipeline.batches import Arrival, Batch
+from pipeline.dead_letter import dead_letter
+from pipeline.decode import MalformedEvent, decode
+from pipeline.deduplicate import DEFAULT_SPAN, IdentityMemory, identity
+from pipeline.enrich import Geography
+from pipeline.rows import BUILD_ROW, Row
+from pipeline.sink import Abandoned, Flush, Sink
+from pipeline.window import RequestCell, TokenCell, Window, first_open, interval_start, last_open
+from schemas.dead_letter import DeadLetter
+from schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+
+CELL_TYPES: Mapping[Topic, type[RequestCell] | type[TokenCell]] = {
+    Topic.BOT_REQUESTS: RequestCell,
+    Topic.TOKEN_USAGES: TokenCell,
+}
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What became of a batch's records, per partition; goes into the ledger."""
+
+    position: int
+    first_offset: int
+    last_offset: int
+    records: int
+    dead_letters: int = 0
+    duplicates: int = 0
+    late: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A batch after decoding."""
+
+    topic: Topic
+    batch: Batch
+    states: Mapping[int, PartitionState]
+    """What was remembered of the partitions when the batch came; replaced, not changed, by a new assignment."""
+    arrivals: list[Arrival]
+    dead_letters: list[DeadLetter]
+    tallies: dict[int, Tally]
+
+
+@dataclass(kw_only=True)
+class PartitionState:
+    """What is remembered of one partition."""
+
+    position: int
+    """The offset that comes next, as the ledger has it; -1: nothing is written yet."""
+    beginning: int = 0
+    """The earliest offset that the broker still has."""
+    memory: IdentityMemory = field(default_factory=IdentityMemory)
+    window: Window | None = None
+
+
+class Flow:
+    """The stages of one topic. One batch at a time."""
+
+    def __init__(
+        self,
+        topic: Topic,
+        *,
+        source: str,
+        store: Store,
+        sink: Sink,
+        geography: Geography,
+        worker: str,
+        now_ms: Callable[[], float],
+    ) -> None:
+        self.topic = topic
+        self.source = source
+        """Kafka's name of the topic, prefix included."""
+        self.epoch = ""
+        self.partitions: dict[int, PartitionState] = {}
+        self.last_flush = time.monotonic()
+        self._store = store
+        self._sink = sink
+        self._geography = geography
+        self._worker = worker
+        self._now_ms = now_ms
+        self._busy = asyncio.Lock()
+        self._build_row = BUILD_ROW[topic]
+
+    # --- taking partitions over
+
+    async def resume(
+        self, epoch: str, partitions: Iterable[int], is_current: Callable[[], bool]
+    ) -> dict[int, int]:
+        """Forget what is held, take these partitions over, and say where each goes on; -1: at its beginning.
+
+        Waits for a flush on its way, asks the store as often as it takes. Raises Abandoned.
+        """
+        async with self._busy:
+            self.epoch = epoch
+            self.partitions = await self._sink.insist(lambda: self._load(sorted(partitions)), is_current)
+        self.last_flush = time.monotonic()
+        return {partition: state.position for partition, state in self.partitions.items()}
+
+    async def _load(self, partitions: list[int]) -> dict[int, PartitionState]:
+        positions = await ledger.positions(
+            self._store, topic=self.source, epoch=self.epoch, partitions=partitions
+        )
+        states = {
+            partition: PartitionState(position=positions.get(partition, -1)) for partition in partitions
+        }
+        cell_type = CELL_TYPES.get(self.topic)
+        if cell_type is None or not partitions:
+            return states
+        first_open_ms = first_open(int(self._now_ms()))
+        windows = {partition: Window(cell_type) for partition in partitions}
+        for partition, bot_id, start, snapshot in await ledger.open_cells(
+            self._store, self.topic, epoch=self.epoch, partitions=partitions, first_open_ms=first_open_ms
+        ):
+            windows[partition].load([(bot_id, start, snapshot)])
+        for partition, state in states.items():
+            state.window = windows[partition]
+            if state.position > 0:
+                known = await ledger.recent_identities(
+                    self._store,
+                    self.topic,
+                    source=self.source,
+                    epoch=self.epoch,
+                    partition=partition,
+                    from_offset=max(state.position - DEFAULT_SPAN, 0),
+                    first_open_ms=first_open_ms,
+                )
+                state.memory.load(
+                    (identity(bot, event_id, ms), offset) for bot, event_id, ms, offset in known
+                )
+        return states
+
+    async def idle(self) -> None:
+        """Return when no flush is on its way."""
+        async with self._busy:
+            return
+
+    # --- the stages, in order
+
+    def decode(self, batch: Batch) -> Decoded:
+        """Tell the valid from the malformed. Records below the ledger's position are skipped.
+
+        Of a batch that is not ours any more nothing is left, so that nothing more happens.
+        """
+        states = self.partitions
+        arrivals: list[Arrival] = []
+        letters: list[DeadLetter] = []
+        tallies: dict[int, Tally] = {}
+        topic = self.topic
+        for partition, delivered in batch.partitions.items() if batch.is_current() else ():
+            state = states[partition]
+            records = [record for record in delivered if record.offset >= state.position]
+            metrics.SKIPPED_RECORDS.labels(topic=topic).inc(len(delivered) - len(records))
+            if not records:
+                continue
+            tally = tallies[partition] = Tally(
+                position=state.position if state.position >= 0 else records[0].offset,
+                first_offset=records[0].offset,
+                last_offset=records[-1].offset,
+                records=len(records),
+            )
+            for record in records:
+                try:
+                    event, event_ms = decode(topic, record.value, record.timestamp)
+                except MalformedEvent as error:
+                    letters.append(
+                        dead_letter(record, error, topic=self.source, epoch=self.epoch, partition=partition)
+                    )
+                else:
+                    arrivals.append(Arrival(event, event_ms, partition, record.offset, record.timestamp))
+            tally.dead_letters = len(letters) - sum(other.dead_letters for other in tallies.values())
+            self._note_gaps(partition, tally)
+        return Decoded(
+            topic=topic, batch=batch, states=states, arrivals=arrivals, dead_letters=letters, tallies=tallies
+        )
+
+    def _note_gaps(self, partition: int, tally: Tally) -> None:
+        missing = tally.last_offset + 1 - tally.position - tally.records
+        if missing:
+            metrics.MISSING_OFFSETS.labels(topic=self.topic).inc(missing)
+            log.warning(
+                "%s/%d: %d offsets between %d and %d were not delivered (compaction, retention or transactions)",
+                self.source, partition, missing, tally.position, tally.last_offset,
+            )  # fmt: skip
+
+    def enrich(self, decoded: Decoded) -> list[Row]:
+        """Each valid event as a row, with its place and browser."""
+        self._geography.refresh(time.monotonic())
+        build, source, epoch, geography = self._build_row, self.source, self.epoch, self._geography
+        return [build(arrival, source, epoch, geography) for arrival in decoded.arrivals]
+
+    def window(self, decoded: Decoded, rows: list[Row]) -> list[tuple[object, ...]]:
+        """Count rows of open intervals once each; the cells that changed, as rows of their table."""
+        if self.topic not in CELL_TYPES:
+            return []
+        now_ms = int(self._now_ms())
+        earliest, latest = first_open(now_ms), last_open(now_ms)
+        for arrival, row in zip(decoded.arrivals, rows, strict=True):
+            _, event_ms, partition, offset, _ = arrival
+            tally = decoded.tallies[partition]
+            if not earliest <= interval_start(event_ms) <= latest:
+                tally.late += 1
+                continue
+            state = decoded.states[partition]
+            is_duplicate = state.memory.is_duplicate(identity(row[0], row[2], event_ms), offset)
+            tally.duplicates += is_duplicate
+            state.window.add(row, offset, is_duplicate=is_duplicate)  # type: ignore[union-attr]
+        cells: list[tuple[object, ...]] = []
+        for partition in decoded.tallies:
+            window = decoded.states[partition].window
+            assert window is not None  # noqa: S101 - topics with cells have windows
+            for bot_id, start, snapshot, members in window.snapshots():
+                cells.append((bot_id, start, self.epoch, partition, snapshot, *members))
+            window.evict(now_ms)
+        return cells
+
+    async def flush(self, decoded: Decoded, rows: list[Row], cells: list[tuple[object, ...]]) -> None:
+        """Make the batch durable, then acknowledge it; drop it when it is not ours any more."""
+        batch, started = decoded.batch, time.monotonic()
+        async with self._busy:
+            if decoded.tallies:
+                try:
+                    await self._sink.flush(self._flush_of(decoded, rows, cells))
+                except Abandoned:
+                    metrics.ABANDONED_BATCHES.labels(topic=self.topic).inc()
+                    return
+            for partition, tally in decoded.tallies.items():
+                decoded.states[partition].position = tally.last_offset + 1
+        batch.acknowledge()
+        self.last_flush = time.monotonic()
+        self._count(decoded, rows, self.last_flush - started)
+
+    def _flush_of(self, decoded: Decoded, rows: list[Row], cells: list[tuple[object, ...]]) -> Flush:
+        entries = [
+            ledger.LedgerEntry(
+                topic=self.source,
+                epoch=self.epoch,
+                partition=partition,
+                next_offset=tally.last_offset + 1,
+                position=tally.position,
+                first_offset=tally.first_offset,
+                last_offset=tally.last_offset,
+                records=tally.records,
+                events=tally.records - tally.dead_letters - tally.duplicates,
+                duplicates=tally.duplicates,
+                dead_letters=tally.dead_letters,
+                late=tally.late,
+                worker=self._worker,
+            )
+            for partition, tally in decoded.tallies.items()
+        ]
+        spans = ",".join(f"{entry.partition}@{entry.position}-{entry.last_offset}" for entry in entries)
+        return Flush(
+            topic=self.topic,
+            origin=f"{self.source}:{self.epoch}:{spans}",
+            rows=rows,
+            cells=cells,
+            dead_letters=decoded.dead_letters,
+            entries=entries,
+            is_current=decoded.batch.is_current,
+        )
+
+    def _count(self, decoded: Decoded, rows: list[Row], seconds: float) -> None:
+        topic = self.topic
+        metrics.RECORDS.labels(topic=topic).inc(sum(tally.records for tally in decoded.tallies.values()))
+        metrics.ROWS_WRITTEN.labels(topic=topic).inc(len(rows))
+        metrics.DUPLICATES.labels(topic=topic).inc(
+            sum(tally.duplicates for tally in decoded.tallies.values())
+        )
+        metrics.LATE_EVENTS.labels(topic=topic).inc(sum(tally.late for tally in decoded.tallies.values()))
+        for letter in decoded.dead_letters:
+            metrics.DEAD_LETTERS.labels(topic=topic, reason=letter.reason).inc()
+        metrics.FLUSH_SECONDS.labels(topic=topic).observe(seconds)
+        metrics.REMEMBERED_IDENTITIES.labels(topic=topic).set(
+            sum(len(state.memory) for state in self.partitions.values())
+        )
+        metrics.OPEN_CELLS.labels(topic=topic).set(
+            sum(len(state.window) for state in self.partitions.values() if state.window is not None)
+        )

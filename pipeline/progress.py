@@ -1,0 +1,52 @@
+"""How far each partition has been consumed: for readers, for the lag metric, and for the watchdog."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MAX_OBSERVATIONS = 120
+
+
+@dataclass(kw_only=True)
+class PartitionProgress:
+    """One partition's end as the broker said it lately, against the position that is durable."""
+
+    caught_up_through_ms: int = 0
+    """Every record appended before this is durable, by the clock of whoever asks."""
+    lag: int = 0
+    _ends: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=MAX_OBSERVATIONS))
+
+    def observe(self, *, asked_ms: int, end: int, position: int) -> None:
+        """The broker was asked at `asked_ms` and said that `end` comes next; `position` is the next to be read."""
+        self.lag = max(end - max(position, 0), 0)
+        if not self._ends or self._ends[-1][1] != end or self.lag == 0:
+            self._ends.append((asked_ms, end))
+        while self._ends and self._ends[0][1] <= position:
+            self.caught_up_through_ms = self._ends.popleft()[0]
+        if self.lag == 0:
+            self.caught_up_through_ms = asked_ms
+            self._ends.clear()
+
+
+class Progress:
+    """Progress of every partition held, by (topic, partition)."""
+
+    def __init__(self) -> None:
+        self.partitions: dict[tuple[str, int], PartitionProgress] = {}
+
+    def observe(
+        self, *, asked_ms: int, ends: Mapping[tuple[str, int], int], positions: Mapping[tuple[str, int], int]
+    ) -> None:
+        """Take one answer of the broker in; what is not held any more is forgotten."""
+        self.partitions = {
+            key: self.partitions.get(key) or PartitionProgress() for key in ends if key in positions
+        }
+        for key, partition in self.partitions.items():
+            partition.observe(asked_ms=asked_ms, end=ends[key], position=positions[key])
+
+    @property
+    def lag(self) -> int:
+        """Records appended and not yet durable."""
+        return sum(partition.lag for partition in self.partitions.values())

@@ -1,0 +1,63 @@
+"""The sealer: write each interval's rollup from deduplicated raw rows, the one authority.
+
+Runs in the worker that holds partition 0 of a topic, since the work is the store's and not the worker's. Two at once,
+a repeat, or one that dies half-way change nothing: a rollup's version is the store's clock before raw was read, and
+the greatest holds.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from clickhouse import sealing
+from clickhouse.client import Store
+from pipeline import metrics
+from pipeline.window import AHEAD_MS, GRACE_MS, SLACK_MS, interval_start
+from schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+
+GUARD_MS = 60_000
+"""An interval touched by a row is sealed again this much later: a row that was given its time of ingestion earlier may
+have become readable only then."""
+LOOK_BACK_MS = 2 * GUARD_MS
+"""How far before the last pass rows are looked for."""
+MAX_INTERVALS = 5_000
+"""As many are sealed by one statement; bounds the store's memory."""
+
+
+async def seal(store: Store, topic: Topic) -> None:
+    """One pass: seal what is due, and say how far every reader can see. Raises StoreError."""
+    last = await sealing.last_pass(store, topic)
+    while True:
+        version = await sealing.clock_us(store)
+        # Before raw is read: what was durable then is what this pass makes visible.
+        data_as_of_ms = await sealing.caught_up_through_ms(store, topic)
+        now_ms = version // 1000
+        due_before_ms = interval_start(now_ms - GRACE_MS)
+        if topic not in sealing.SEALED_TOPICS:
+            break
+        found = await sealing.find(
+            store,
+            topic,
+            version=version,
+            touched_from_ms=last.version // 1000 - LOOK_BACK_MS,
+            due_from_ms=last.provisional_from_ms,
+            due_before_ms=due_before_ms,
+            open_until_ms=now_ms + AHEAD_MS - SLACK_MS,
+            guard_us=GUARD_MS * 1000,
+            limit=MAX_INTERVALS,
+        )
+        if found:
+            await sealing.seal_intervals(store, topic, version=version)
+            metrics.SEALED_INTERVALS.labels(topic=topic).inc(found)
+        if found < MAX_INTERVALS:
+            # Also what an earlier pass queued and did not come to.
+            await sealing.seal_days(
+                store, topic, last_version=last.version, version=version, due_before_ms=due_before_ms
+            )
+            break
+    if data_as_of_ms is not None:
+        await sealing.complete(
+            store, topic, version=version, due_before_ms=due_before_ms, data_as_of_ms=data_as_of_ms
+        )

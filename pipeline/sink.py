@@ -1,0 +1,145 @@
+"""The flush: what a batch leaves in the store, in one declared order.
+
+Each effect may be repeated for ever without changing the outcome, and the ledger, which says where to resume, is the
+last. A crash between any two repeats work; it loses and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from clickhouse import ledger
+from clickhouse.client import Store, StoreError
+from pipeline.errors import RestartNeeded, Unavailable
+from pipeline.metrics import STORE_ERRORS
+from schemas.dead_letter import DeadLetter
+from schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Abandoned(Exception):
+    """The partitions belong to another worker by now. Drop the batch, acknowledge nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flush:
+    """What one batch has to leave behind."""
+
+    topic: Topic
+    origin: str
+    """Topic, epoch, partitions and offsets."""
+    rows: Sequence[tuple[Any, ...]]
+    cells: Sequence[tuple[Any, ...]]
+    dead_letters: Sequence[DeadLetter]
+    entries: Sequence[ledger.LedgerEntry]
+    is_current: Callable[[], bool] = field(default=lambda: True)
+
+
+class Sink:
+    """Writes flushes to the store, retrying without limit while the store is slow or away."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.failing_since: float | None = None
+        """Loop time of the first of the present run of failures; None while the store does as asked."""
+
+    async def flush(self, flush: Flush) -> None:
+        """Make everything in `flush` durable. Raises Abandoned, or RestartNeeded when the ledger has moved."""
+        store, topic, origin = self._store, flush.topic, flush.origin
+
+        # 1. Dead letters: the key is where each came from, so a repeat replaces itself.
+        if flush.dead_letters:
+            letters = flush.dead_letters
+            await self.insist(
+                lambda: ledger.write_dead_letters(store, letters, origin=origin), flush.is_current
+            )
+
+        # 2. Raw rows, month by month, since an insert over several partitions of a table is not atomic. Copies of
+        #    an event replace each other, the earliest holds.
+        for month, rows in _by_month(flush.rows).items():
+            await self.insist(
+                lambda rows=rows, month=month: ledger.write_rows(
+                    store, topic, rows, origin=f"{origin}:{month}"
+                ),  # type: ignore[misc]
+                flush.is_current,
+            )
+
+        # 3. Cells: the snapshot with the greatest offset holds, sets are united. After the rows, so that what a
+        #    cell counts can always be counted again from raw.
+        if flush.cells:
+            await self.insist(
+                lambda: ledger.write_cells(store, topic, flush.cells, origin=origin), flush.is_current
+            )
+
+        # 4. The ledger: from here on nobody reads these records again. Last, so that everything before it is durable.
+        if await self.insist(lambda: self._still_to_be_written(flush), flush.is_current):
+            await self.insist(
+                lambda: ledger.write_entries(store, flush.entries, origin=origin), flush.is_current
+            )
+
+    async def _still_to_be_written(self, flush: Flush) -> bool:
+        """Whether the ledger ends where these entries begin; not, if a retry finds that they are there already."""
+        first = flush.entries[0]
+        held = await ledger.positions(
+            self._store,
+            topic=first.topic,
+            epoch=first.epoch,
+            partitions=[entry.partition for entry in flush.entries],
+        )
+        if all(held.get(entry.partition) == entry.next_offset for entry in flush.entries):
+            return False
+        for entry in flush.entries:
+            position = held.get(entry.partition, entry.position)  # nothing written yet: any beginning will do
+            if position != entry.position:
+                raise RestartNeeded(
+                    f"the ledger of {entry.topic}/{entry.partition} stands at {position}, not at "
+                    f"{entry.position}: another worker has gone on from there"
+                )
+        return True
+
+    async def insist(self, effect: Callable[[], Awaitable[T]], is_current: Callable[[], bool]) -> T:
+        """The effect's result, however often it takes. Raises Abandoned once the batch is not current."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            if not is_current():
+                raise Abandoned
+            try:
+                result = await effect()
+            except (StoreError, Unavailable) as error:
+                STORE_ERRORS.labels(code=getattr(error, "code", 0)).inc()
+                if self.failing_since is None:
+                    self.failing_since = asyncio.get_running_loop().time()
+                    log.warning("the store does not take a write, trying again until it does: %s", error)
+            else:
+                if self.failing_since is not None:
+                    log.info("the store takes writes again")
+                    self.failing_since = None
+                return result
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _by_month(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows by the month of their event time, UTC: the partitions of the raw tables."""
+    months: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    names: dict[int, str] = {}
+    for row in rows:
+        day = row[1] // 86_400_000
+        name = names.get(day)
+        if name is None:
+            name = names[day] = datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y%m")
+        months[name].append(row)
+    return months

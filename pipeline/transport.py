@@ -1,0 +1,178 @@
+"""Faust's transport, delivering one event per poll and topic instead of one per record.
+
+Registered under Faust's entry point `faust.transports` as `footfall://`. Overrides methods of faust-streaming 0.15
+that are not public; `tests/integration/test_transport.py` holds it to what they have to do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
+from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from pipeline.batches import Batch
+from pipeline.sink import Abandoned
+
+
+if TYPE_CHECKING:
+    from pipeline.app import App
+
+
+class Consumer(AIOKafkaConsumer):
+    """Polls, gathers, delivers batches; starts each assignment where the ledger says."""
+
+    app: App
+    _thread: _ConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._assignment_number = 0
+        self._resumed_number = -1
+        self._acknowledged: dict[TP, int] = {}
+        self._next_poll = 0.0
+
+    # --- which assignment this is
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._assignment_number += 1
+        self._acknowledged.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._assignment_number += 1
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the present assignment has been read from the ledger."""
+        return self._resumed_number == self._assignment_number
+
+    async def _resume(self) -> None:
+        """Seek every assigned partition to where the ledger says, and commit that position."""
+        number = self._assignment_number
+        assigned = self.assignment()
+        try:
+            positions: Mapping[TP, int] = await self.app.resume(
+                assigned, lambda: number == self._assignment_number
+            )
+        except Abandoned:
+            return
+        if number != self._assignment_number:
+            return
+        beginnings = await self._thread.earliest_offsets(*positions) if positions else {}
+        self.app.note_beginnings(beginnings)
+        # An offset that the broker has no more would make it choose for itself.
+        starts = {tp: max(position, beginnings[tp]) for tp, position in positions.items()}
+        await self._thread.seek_wait(starts)
+        self._acknowledged.update(starts)
+        self._resumed_number = number
+
+    async def end_offsets(self) -> Mapping[TP, int]:
+        """The position after the last record that may be read, of each assigned partition."""
+        assigned = self.assignment()
+        return await self._thread.end_offsets(assigned) if assigned else {}
+
+    # --- delivering
+
+    async def getmany(  # noqa: ASYNC109 - Faust's signature
+        self, timeout: float
+    ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """One message per topic that the next poll has records of; its value is a `Batch`."""
+        if self.flow_active and not self.is_resumed:
+            await self._resume()
+        # What comes in meanwhile is fetched in the background and gathered by the next poll.
+        await self.sleep(max(0.0, self._next_poll - time.monotonic()))
+        number = self._assignment_number
+        records, _ = await self._wait_next_records(timeout)
+        if not records or self.should_stop or not self.flow_active or number != self._resumed_number:
+            return
+        interval, most = self.app.flush_interval_seconds, self.app.conf.broker_max_poll_records
+        if sum(map(len, records.values())) < most // 2:
+            self._next_poll = time.monotonic() + interval
+        for tp, message in self._messages(records, number):
+            yield tp, message
+
+    def _messages(self, records: Mapping[TP, list[Any]], number: int) -> Iterator[tuple[TP, ConsumerMessage]]:
+        by_topic: MutableMapping[str, dict[int, list[Any]]] = defaultdict(dict)
+        for tp, partition_records in records.items():
+            if partition_records:
+                by_topic[tp.topic][tp.partition] = partition_records
+        for topic, partitions in by_topic.items():
+            batch = self._batch(topic, partitions, number)
+            partition, delivered = next(iter(partitions.items()))
+            tp = TP(topic, partition)
+            # Faust drops what it takes for old by this; which records are new is for the ledger to say.
+            self._read_offset[tp] = None
+            yield (
+                tp,
+                ConsumerMessage(
+                    topic=topic,
+                    partition=partition,
+                    offset=delivered[-1].offset,
+                    timestamp=0.0,
+                    timestamp_type=0,
+                    headers=[],
+                    key=None,
+                    value=cast(Any, batch),
+                    checksum=None,
+                    tp=tp,
+                    generation_id=self.app.consumer_generation_id,
+                ),
+            )
+
+    def _batch(self, topic: str, partitions: Mapping[int, list[Any]], number: int) -> Batch:
+        def acknowledge() -> None:
+            if batch.is_current():
+                self._acknowledged.update({TP(topic, p): offset for p, offset in batch.next_offsets.items()})
+
+        batch = Batch(
+            topic=topic,
+            partitions=partitions,
+            is_current=lambda: number == self._assignment_number,
+            acknowledge=acknowledge,
+        )
+        return batch
+
+    # --- committing: a hint for others; the ledger is what counts
+
+    def ack(self, message: Any) -> bool:
+        """Forget the message. What is committed is what batches acknowledge."""
+        self._unacked_messages.discard(message)
+        return True
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit every position acknowledged since the last time."""
+        acknowledged, self._acknowledged = self._acknowledged, {}
+        held = self.assignment()
+        positions = {tp: offset for tp, offset in acknowledged.items() if tp in held}
+        return bool(positions) and bool(await self._commit(positions))
+
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _ConsumerThread(AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: AIOKafkaTransport) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust asks for it only when it keeps transactions of its own; producers may keep theirs.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def end_offsets(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        """The position after the last record of each partition that a consumer may read."""
+        ends: Mapping[TP, int] = await self.call_thread(self._ensure_consumer().end_offsets, list(partitions))
+        return ends
+
+
+class Transport(AIOKafkaTransport):
+    """`footfall://host:port`"""
+
+    Consumer: ClassVar[type[Consumer]] = Consumer
+    driver_version = f"footfall over {AIOKafkaTransport.driver_version}"

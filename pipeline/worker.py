@@ -1,0 +1,383 @@
+"""One worker: the Faust app with its agents, the sealer, progress, the watchdog, and the metrics port."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+from aiohttp import web
+from aiokafka.errors import KafkaError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from clickhouse import ledger
+from clickhouse.client import Store, StoreError, connect
+from pipeline import metrics
+from pipeline.app import App, configure
+from pipeline.config import Settings
+from pipeline.enrich import Geography
+from pipeline.errors import Misconfigured, RestartNeeded, Unavailable
+from pipeline.progress import Progress
+from pipeline.seal import seal
+from pipeline.topics import broker_answers, broker_client, ensure_topics, topic_epochs
+from schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+WATCHDOG_SECONDS = 60.0
+"""Lag, a store and a broker that answer, and nothing written for this long: something in this process hangs."""
+FLUSH_GRACE_SECONDS = 8.0
+"""How long a stop waits for flushes on their way."""
+STOP_SECONDS = 12.0
+"""How long a stop waits for Faust to leave the consumer group."""
+CLOCK_SYNC_SECONDS = 30.0
+EPOCH_CHECK_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+
+
+class StoreClock:
+    """The store's clock as this process knows it: workers whose own clocks differ agree on what is open."""
+
+    def __init__(self) -> None:
+        self._store_ms = time.time() * 1000
+        self._read_at = time.monotonic()
+
+    def now_ms(self) -> float:
+        """Milliseconds since the epoch."""
+        return self._store_ms + (time.monotonic() - self._read_at) * 1000
+
+    async def sync(self, store: Store) -> None:
+        """Read it again. Raises StoreError."""
+        before = time.monotonic()
+        self._store_ms = await ledger.now_ms(store)
+        self._read_at = (before + time.monotonic()) / 2
+
+
+class Health:
+    """What /readyz says."""
+
+    def __init__(self) -> None:
+        self.waiting_for: dict[str, str] = {"start": "still starting"}
+        """What is needed and not there, with the reason; ready when empty."""
+
+    def note(self, part: str, problem: str | None) -> None:
+        """Say what is wrong with a part, or that it is fine."""
+        if problem is None:
+            self.waiting_for.pop(part, None)
+        else:
+            self.waiting_for[part] = problem
+
+
+async def run_worker(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Consume until `stop` is set. Starts, waits and goes on whichever side is away.
+
+    Raises RestartNeeded when a new process has to take over, Misconfigured when none could.
+    """
+    health, clock = Health(), StoreClock()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_serve_health(settings, health))
+        run = asyncio.create_task(_run(settings, health, clock, stop), name="worker")
+        stopped = asyncio.create_task(stop.wait())
+        # While it still waits for broker or store there is nothing to finish.
+        await asyncio.wait({run, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not run.done():
+            await asyncio.wait({run}, timeout=FLUSH_GRACE_SECONDS + STOP_SECONDS)
+            run.cancel()
+        stopped.cancel()
+        try:
+            await run
+        except asyncio.CancelledError:
+            log.warning("stopped before everything on its way was finished; it will be consumed again")
+
+
+async def _run(settings: Settings, health: Health, clock: StoreClock, stop: asyncio.Event) -> None:
+    connection = settings.broker_connection()
+    await _until(stop, health, "broker", lambda: broker_answers(connection, patience=timedelta(seconds=5)))
+    await _until(stop, health, "broker", lambda: ensure_topics(connection, prefix=settings.topic_prefix))
+    async with AsyncExitStack() as stack:
+        store = await _until(
+            stop, health, "store", lambda: stack.enter_async_context(connect(settings.store_address()))
+        )
+        await _until(stop, health, "store", lambda: clock.sync(store))
+        if stop.is_set():
+            return
+        geography = Geography(settings.geoip_database)
+        worker = f"{socket.gethostname()}-{os.getpid()}"
+        app = App(settings, store=store, geography=geography, worker=worker, now_ms=clock.now_ms)
+        configure(app)
+        for topic in Topic:
+            importlib.import_module(f"agents.{topic}")
+        # The cyclic collector is the largest removable cost of a batch worker; what start-up made stays for ever.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
+        app.finalize()
+        await app.start()
+        health.note("start", None)
+        try:
+            await _watch(app, settings, store, health, clock, stop, geography)
+        finally:
+            await _finish(app)
+
+
+async def _watch(
+    app: App,
+    settings: Settings,
+    store: Store,
+    health: Health,
+    clock: StoreClock,
+    stop: asyncio.Event,
+    geography: Geography,
+) -> None:
+    """Run the periodic work until told to stop, or until something is wrong."""
+    watcher = Watcher(app, store, health, clock)
+    tasks = [
+        asyncio.create_task(_every(1.0, watcher.observe), name="progress"),
+        asyncio.create_task(_every(EPOCH_CHECK_SECONDS, watcher.check_epochs), name="epochs"),
+        asyncio.create_task(_every(CLOCK_SYNC_SECONDS, watcher.sync_clock), name="clock"),
+        *(
+            asyncio.create_task(
+                _every(settings.seal_interval_seconds, watcher.sealer(topic)), name=f"seal {topic}"
+            )
+            for topic in Topic
+        ),
+        asyncio.create_task(stop.wait(), name="stop"),
+    ]
+    metrics.GEO_BUILD_TIME.set_function(lambda: geography.build_seconds)
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _finish(app: App) -> None:
+    """Let flushes on their way finish, commit, leave the group; each with a limit."""
+    app.batch_consumer.stop_flow()
+    try:
+        async with asyncio.timeout(FLUSH_GRACE_SECONDS):
+            await asyncio.gather(*(flow.idle() for flow in app.flows.values()))
+            await app.batch_consumer.force_commit()
+    except TimeoutError:
+        log.warning("a flush did not finish in time; its records will be consumed again")
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await app.stop()
+    except TimeoutError:
+        log.warning("Faust did not stop in time")
+
+
+class Watcher:
+    """The periodic work of a worker, a method each."""
+
+    def __init__(self, app: App, store: Store, health: Health, clock: StoreClock) -> None:
+        self._app = app
+        self._store = store
+        self._health = health
+        self._clock = clock
+        self._progress = Progress()
+        self._stuck_since: float | None = None
+
+    async def observe(self) -> None:
+        """Ask the broker where its logs end; tell readers, metrics and /readyz; notice when nothing moves."""
+        app = self._app
+        if app.failure is not None:
+            raise (
+                app.failure
+                if isinstance(app.failure, RestartNeeded)
+                else RestartNeeded(f"an agent ended: {app.failure!r}")
+            ) from app.failure
+        if app.crashed:
+            raise RestartNeeded("Faust ended")
+        is_resumed = app.batch_consumer.is_resumed
+        self._health.note("partitions", None if is_resumed else "not assigned yet")
+        self._health.note(
+            "store", "writes fail; trying again" if app.sink.failing_since is not None else None
+        )
+        if is_resumed:
+            await self._observe_progress()
+        self._watch_for_standstill(is_resumed)
+
+    async def _observe_progress(self) -> None:
+        app = self._app
+        asked_ms = int(self._clock.now_ms())
+        try:
+            async with asyncio.timeout(10):
+                ends = await app.batch_consumer.end_offsets()
+        except (KafkaError, TimeoutError) as error:
+            self._health.note("broker", f"{error!r}")
+            return
+        self._health.note("broker", None)
+        sources = {flow.source: flow for flow in app.flows.values()}
+        positions = {
+            (flow.source, partition): max(state.position, state.beginning)
+            for flow in app.flows.values()
+            for partition, state in flow.partitions.items()
+        }
+        self._progress.observe(
+            asked_ms=asked_ms,
+            ends={(tp.topic, tp.partition): end for tp, end in ends.items()},
+            positions=positions,
+        )
+        partitions = self._progress.partitions.items()
+        for flow in app.flows.values():
+            metrics.ASSIGNED_PARTITIONS.labels(topic=flow.topic).set(len(flow.partitions))
+        metrics.CONSUMER_LAG.clear()
+        for (source, partition), progress in partitions:
+            metrics.CONSUMER_LAG.labels(topic=sources[source].topic, partition=partition).set(progress.lag)
+        rows = [
+            (
+                sources[source].topic.value,
+                sources[source].epoch,
+                partition,
+                progress.caught_up_through_ms,
+                progress.lag,
+            )
+            for (source, partition), progress in partitions
+            if progress.caught_up_through_ms
+        ]
+        if rows:
+            await self._try_store(ledger.write_progress(self._store, rows))
+
+    def _watch_for_standstill(self, is_resumed: bool) -> None:
+        now = time.monotonic()
+        lagging = {topic for (topic, _), progress in self._progress.partitions.items() if progress.lag}
+        moved = any(
+            now - flow.last_flush < WATCHDOG_SECONDS
+            for flow in self._app.flows.values()
+            if flow.source in lagging
+        )
+        is_away = self._app.sink.failing_since is not None or "broker" in self._health.waiting_for
+        stands_still = not is_away and (not is_resumed or (bool(lagging) and not moved))
+        if not stands_still:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = now
+        elif now - self._stuck_since > WATCHDOG_SECONDS:
+            what = (
+                "no partitions were assigned"
+                if not is_resumed
+                else f"nothing was written of {sorted(lagging)}"
+            )
+            raise RestartNeeded(f"broker and store answer, but {what} for {WATCHDOG_SECONDS:.0f} s")
+
+    async def check_epochs(self) -> None:
+        """Notice a topic that was made anew: its offsets have begun again."""
+        app = self._app
+        if not app.batch_consumer.is_resumed:
+            return
+        try:
+            async with broker_client(app.connection) as client:
+                epochs = await topic_epochs(client, [flow.source for flow in app.flows.values()])
+        except Unavailable:
+            return
+        for flow in app.flows.values():
+            if flow.epoch and flow.epoch != str(epochs[flow.source]):
+                raise RestartNeeded(f"topic {flow.source} was made anew")
+
+    async def sync_clock(self) -> None:
+        """Follow the store's clock."""
+        await self._try_store(self._clock.sync(self._store))
+
+    def sealer(self, topic: Topic) -> Callable[[], Awaitable[None]]:
+        """The sealer's pass over one topic, if this worker is the one to run it."""
+        flow, last_pass = self._app.flows[topic], time.monotonic()
+
+        async def run() -> None:
+            nonlocal last_pass
+            if self._app.batch_consumer.is_resumed and 0 in flow.partitions:
+                metrics.SEAL_LAG.labels(topic=topic).set(time.monotonic() - last_pass)
+                began = time.monotonic()
+                if await self._try_store(seal(self._store, topic)):
+                    last_pass = began
+
+        return run
+
+    async def _try_store(self, work: Awaitable[None]) -> bool:
+        """Whether the store did it; if not, the next turn comes soon."""
+        try:
+            await work
+        except StoreError as error:
+            metrics.STORE_ERRORS.labels(code=error.code).inc()
+            log.warning("the store does not do as asked, trying again: %s", error)
+            return False
+        return True
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do it, pause, and again, until it raises."""
+    while True:
+        await work()
+        await asyncio.sleep(seconds)
+
+
+async def _until(stop: asyncio.Event, health: Health, part: str, work: Callable[[], Awaitable[T]]) -> T:
+    """The work's result, however often it takes; says what it waits for. Raises CancelledError on stop."""
+    while True:
+        try:
+            result = await work()
+        except (Unavailable, StoreError) as error:
+            if part not in health.waiting_for:
+                log.warning("waiting for the %s: %s", part, error)
+            health.note(part, str(error))
+        else:
+            if part in health.waiting_for:
+                log.info("the %s answers", part)
+            health.note(part, None)
+            return result
+        try:
+            async with asyncio.timeout(RETRY_SECONDS):
+                await stop.wait()
+        except TimeoutError:
+            continue
+        raise asyncio.CancelledError
+
+
+@asynccontextmanager
+async def _serve_health(settings: Settings, health: Health) -> AsyncIterator[None]:
+    """/livez, /readyz and /metrics. Raises Misconfigured when the port is taken."""
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def readyz(_: web.Request) -> web.Response:
+        waiting: Mapping[str, str] = health.waiting_for
+        body = {"status": "waiting" if waiting else "ready", "waiting_for": waiting}
+        return web.json_response(body, status=503 if waiting else 200)
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    routes = web.Application()
+    routes.add_routes(
+        [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", show_metrics)]
+    )
+    runner = web.AppRunner(routes, access_log=None)
+    await runner.setup()
+    try:
+        try:
+            site = web.TCPSite(runner, settings.host, settings.metrics_port)
+            await site.start()
+        except OSError as error:
+            raise Misconfigured(
+                f"cannot listen on {settings.host}:{settings.metrics_port} for /livez, /readyz and /metrics "
+                f"({error.strerror}). Choose another port with --metrics-port, or 0 for any free one."
+            ) from error
+        for address in runner.addresses:
+            log.info("the worker's /livez, /readyz and /metrics are on http://%s:%d", *address[:2])
+        yield
+    finally:
+        await runner.cleanup()
