@@ -6,11 +6,13 @@ that are not public; `tests/integration/test_transport.py` holds it to what they
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
@@ -20,9 +22,12 @@ from faust.types.tuples import ConsumerMessage
 from pipeline.batches import Batch
 from pipeline.sink import Abandoned
 
-
 if TYPE_CHECKING:
     from pipeline.app import App
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
 
 
 class Consumer(AIOKafkaConsumer):
@@ -57,20 +62,23 @@ class Consumer(AIOKafkaConsumer):
     async def _resume(self) -> None:
         """Seek every assigned partition to where the ledger says, and commit that position."""
         number = self._assignment_number
-        assigned = self.assignment()
         try:
             positions: Mapping[TP, int] = await self.app.resume(
-                assigned, lambda: number == self._assignment_number
+                self.assignment(), lambda: number == self._assignment_number
             )
+            beginnings = await self._thread.earliest_offsets(*positions) if positions else {}
+            # An offset that the broker has no more would make it choose for itself.
+            starts = {tp: max(position, beginnings[tp]) for tp, position in positions.items()}
+            await self._thread.seek_wait(starts)
         except Abandoned:
+            return
+        except (KafkaError, TimeoutError) as error:
+            log.warning("cannot take the partitions over yet, trying again: %r", error)
+            await self.sleep(RETRY_SECONDS)
             return
         if number != self._assignment_number:
             return
-        beginnings = await self._thread.earliest_offsets(*positions) if positions else {}
         self.app.note_beginnings(beginnings)
-        # An offset that the broker has no more would make it choose for itself.
-        starts = {tp: max(position, beginnings[tp]) for tp, position in positions.items()}
-        await self._thread.seek_wait(starts)
         self._acknowledged.update(starts)
         self._resumed_number = number
 
@@ -81,9 +89,7 @@ class Consumer(AIOKafkaConsumer):
 
     # --- delivering
 
-    async def getmany(  # noqa: ASYNC109 - Faust's signature
-        self, timeout: float
-    ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """One message per topic that the next poll has records of; its value is a `Batch`."""
         if self.flow_active and not self.is_resumed:
             await self._resume()
