@@ -183,11 +183,10 @@ def ndjson_line(line: bytes) -> Line:
     """An event as it is; whether it is a good one is for the workers to say."""
     try:
         raw = _decode_object(line)
-        time = _decode_any(raw["event_time"]) if "event_time" in raw else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Skipped(SkipReason.OTHER_FORMAT, "no JSON object") from None
     fields: dict[str, Any] = {name: value for name, value in raw.items() if bytes(value) != b"null"}
-    return Line(fields=fields, event_ms=_event_ms(time))
+    return Line(fields=fields, event_ms=_event_ms(_value(raw.get("event_time"))))
 
 
 def repeats_a_key(line: bytes) -> bool:
@@ -207,8 +206,16 @@ def repeats_a_key(line: bytes) -> bool:
 
 def text_of(value: msgspec.Raw | None) -> str | None:
     """The string that undecoded JSON stands for; None if it is none."""
-    decoded = None if value is None else _decode_any(value)
+    decoded = _value(value)
     return decoded if isinstance(decoded, str) else None
+
+
+def _value(raw: msgspec.Raw | None) -> object:
+    """What undecoded JSON stands for; None where it is absent or no value that Python has (1e999)."""
+    try:
+        return None if raw is None else _decode_any(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _event_ms(time: object) -> int | None:
