@@ -43,13 +43,13 @@ function figure(n, isApproximate) {
 }
 
 function lastRequest(text, { now }) {
-  if (text === null) return { raw: "", text: "never", exactly: "none in this range" };
+  if (text === null) return { raw: "", text: "never", small: "in this range", exactly: "never in this range" };
   const { wall } = moment(text);
   const isToday = write.date(wall) === write.date(now.wall);
   return {
     raw: text,
     text: isToday ? write.second(wall) : write.dateShort(wall),
-    small: isToday ? "today" : write.second(wall),
+    small: isToday ? "today" : write.year(wall) === write.year(now.wall) ? write.second(wall) : `${write.year(wall)}, ${write.minute(wall)}`,
     exactly: text.replace("T", " "),
   };
 }

@@ -2,7 +2,7 @@
 
 import { botPath } from "./api.js";
 import { h, s, tip } from "./dom.js";
-import { between, compact, count, country, integer, moment, share, write } from "./format.js";
+import { DAY_MS, between, compact, count, country, integer, moment, share, write } from "./format.js";
 import { Panel } from "./panel.js";
 import { REQUEST_FILTERS, chosen } from "./state.js";
 
@@ -23,7 +23,10 @@ export function requestsOverTime(root, intervalNote, sideNote, pick) {
       const bars = barsOf(data, range, view.now);
       intervalNote.textContent = `Interval: ${data.interval}`;
       const most = bars.reduce((a, b) => (b.requests > a.requests ? b : a));
-      sideNote.textContent = most.requests ? `most ${integer(most.requests)}` : "no requests in this range";
+      sideNote.textContent = [
+        most.requests ? `peak ${integer(most.requests)}` : "no requests in this range",
+        ...(bars.at(-1).isOpen ? ["last bar unfinished"] : []),
+      ].join(", ");
       chart.show(data.interval, bars);
     },
   });
@@ -42,7 +45,7 @@ function barsOf({ interval, buckets }, range, now) {
     const isCut = start !== starts[i] || (i === buckets.length - 1 && !isWhole);
     const label = isOpen ? ", unfinished" : isCut ? ", cut by the range" : "";
     const reading = `${between(start, end)}${label}: ${count(requests, "request")}`;
-    return { requests, start, end, wall: starts[i].wall, isPartial: isOpen || isCut, reading };
+    return { requests, start, end, wall: starts[i].wall, isOpen, isPartial: isOpen || isCut, reading };
   });
 }
 
@@ -54,9 +57,9 @@ function startsInterval(wall, interval) {
 }
 
 // Steps a reader would choose for a time axis, finest first. A bar is labelled where it begins another unit.
-const dayOf = (wall) => Math.floor(wall.getTime() / 86_400_000);
+const dayOf = (wall) => Math.floor(wall.getTime() / DAY_MS);
 const monthOf = (wall) => wall.getUTCFullYear() * 12 + wall.getUTCMonth();
-const clockOrDay = (wall) => (wall.getTime() % 86_400_000 ? write.minute(wall) : write.dayShort(wall));
+const clockOrDay = (wall) => (wall.getTime() % DAY_MS ? write.minute(wall) : write.dayShort(wall));
 const monthOrYear = (wall) => (wall.getUTCMonth() ? write.month(wall) : write.year(wall));
 const STEPS = [
   ...[15, 30, 60, 120, 180, 240, 360, 720].map((minutes) => ({

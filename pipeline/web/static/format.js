@@ -1,19 +1,19 @@
 // How numbers, times and places are written. Times of the API carry their zone's offset, so their wall clock is read
-// off the text itself and written by Intl in UTC: no zone data of the browser's takes part.
+// off the text itself: no zone data of the browser's takes part.
 
-const LOCALE = "en-GB";
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** 1243991 → "1,243,991". */
 export const integer = (n) => whole.format(n);
 
+const UNITS = [[1e15, "P"], [1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]];
+
 /** 9876 → "9,876"; 12431 → "12.4k"; 1243991 → "1.24M": three figures from ten thousand on, exact below. */
 export function compact(n) {
   if (n < 10_000) return integer(n);
   const figures = Number(Number(n).toPrecision(3));
-  for (const [unit, name] of [[1e15, "P"], [1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
-    if (figures >= unit) return `${Number((figures / unit).toPrecision(3))}${name}`;
-  return integer(n);
+  const [unit, name] = UNITS.find(([least]) => figures >= least);
+  return `${(figures / unit).toPrecision(3)}${name}`;
 }
 
 /** A fraction as a percentage of one decimal; what is there is never "0 %". */
@@ -49,43 +49,47 @@ export function instantOf(wall, zone) {
   return new Date(wall.getTime() - offset(guess));
 }
 
-const writer = (options) => {
-  const format = new Intl.DateTimeFormat(LOCALE, { timeZone: "UTC", hourCycle: "h23", ...options });
-  return (wall) => format.format(wall);
-};
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** Parts of a wall clock in words. */
 export const write = {
-  day: writer({ weekday: "short", day: "numeric", month: "short", year: "numeric" }),
-  dayShort: writer({ weekday: "short", day: "numeric", month: "short" }),
-  date: writer({ day: "numeric", month: "short", year: "numeric" }),
-  dateShort: writer({ day: "numeric", month: "short" }),
-  month: writer({ month: "short" }),
-  year: writer({ year: "numeric" }),
-  minute: writer({ hour: "2-digit", minute: "2-digit" }),
-  second: writer({ hour: "2-digit", minute: "2-digit", second: "2-digit" }),
+  day: (wall) => `${write.dayShort(wall)} ${write.year(wall)}`,
+  dayShort: (wall) => `${DAYS[wall.getUTCDay()]} ${write.dateShort(wall)}`,
+  date: (wall) => `${write.dateShort(wall)} ${write.year(wall)}`,
+  dateShort: (wall) => `${wall.getUTCDate()} ${write.month(wall)}`,
+  month: (wall) => MONTHS[wall.getUTCMonth()],
+  year: (wall) => String(wall.getUTCFullYear()),
+  minute: (wall) => wall.toISOString().slice(11, 16),
+  second: (wall) => wall.toISOString().slice(11, 19),
 };
 
 /** "2026-11-17 14:03:21": for columns. */
 export const sortable = (wall) => wall.toISOString().slice(0, 19).replace("T", " ");
 
-const isMidnight = (wall) => wall.getTime() % 86_400_000 === 0;
-const clock = (wall) => {
-  if (wall.getUTCMilliseconds()) return `${write.second(wall)}.${String(wall.getUTCMilliseconds()).padStart(3, "0")}`;
-  return wall.getUTCSeconds() ? write.second(wall) : write.minute(wall);
-};
+export const DAY_MS = 86_400_000;
+export const isMidnight = (wall) => wall.getTime() % DAY_MS === 0;
 
-/** The half-open [start, end) in words: whole days as days, an hour with its offsets. */
-export function between(start, end, { withOffset = true } = {}) {
+function clock(wall) {
+  const [minute, second, all] = [16, 19, 23].map((end) => wall.toISOString().slice(11, end));
+  if (all.endsWith(":00.000")) return minute;
+  return all.endsWith(".000") ? second : all;
+}
+
+/** The half-open [start, end) in words: whole days as days, both included; anything else with its clock and offset. */
+export function between(start, end) {
+  const isOneYear = write.year(start.wall) === write.year(end.wall);
   if (isMidnight(start.wall) && isMidnight(end.wall) && end.wall > start.wall) {
-    const last = new Date(end.wall.getTime() - 86_400_000);
-    return last.getTime() === start.wall.getTime() ? write.day(last) : `${write.date(start.wall)} – ${write.date(last)}`;
+    const last = new Date(end.wall.getTime() - DAY_MS);
+    if (last.getTime() === start.wall.getTime()) return write.day(last);
+    return `${write.year(start.wall) === write.year(last) ? write.dateShort(start.wall) : write.date(start.wall)} – ${write.date(last)}`;
   }
-  const from = `${write.day(start.wall)}, ${clock(start.wall)}`;
-  const sameDay = write.day(start.wall) === write.day(end.wall);
-  const to = sameDay || (isMidnight(end.wall) && end.wall - start.wall <= 86_400_000)
-    ? (isMidnight(end.wall) ? "24:00" : clock(end.wall))
-    : `${write.day(end.wall)}, ${clock(end.wall)}`;
-  if (!withOffset) return `${from} – ${to}`;
-  return start.offset === end.offset ? `${from} – ${to} (${zoneOffset(end)})` : `${from} (${zoneOffset(start)}) – ${to} (${zoneOffset(end)})`;
+  const lastDay = new Date(end.wall.getTime() - (isMidnight(end.wall) ? DAY_MS : 0));
+  const isOneDay = write.date(start.wall) === write.date(lastDay);
+  const from = `${isOneYear && !isOneDay ? write.dayShort(start.wall) : write.day(start.wall)}, ${clock(start.wall)}`;
+  const to = isOneDay ? (isMidnight(end.wall) ? "24:00" : clock(end.wall)) : `${write.day(end.wall)}, ${clock(end.wall)}`;
+  if (start.offset === end.offset) return `${from} – ${to} (${zoneOffset(end)})`;
+  return `${from} (${zoneOffset(start)}) – ${to} (${zoneOffset(end)})`;
 }
 
 const zoneOffset = ({ offset }) => (offset === "+00:00" ? "UTC" : `UTC${offset.replace("-", "−")}`);

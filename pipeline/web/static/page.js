@@ -4,7 +4,7 @@ import { botPath, get, Problem } from "./api.js";
 import { cards } from "./cards.js";
 import { ranking, requestsOverTime } from "./charts.js";
 import { $, h, tip } from "./dom.js";
-import { between, count, filterName, filterValue, instantOf, lasting, moment, wallIn, write } from "./format.js";
+import { DAY_MS, between, count, filterName, filterValue, instantOf, isMidnight, lasting, moment, wallIn, write } from "./format.js";
 import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
 import { DEFAULT_RANGE, PRESETS, address, browserZone, read, toggled } from "./state.js";
@@ -111,27 +111,31 @@ function rangeName() {
 
 function customName() {
   const { from, to } = resolved;
-  const isDays = [from, to].every(({ wall }) => wall.getTime() % 86_400_000 === 0);
+  const isDays = [from, to].every(({ wall }) => isMidnight(wall));
   if (isDays) return between(from, to);
   const sameDay = write.date(from.wall) === write.date(to.wall);
   return `${write.dateShort(from.wall)} ${write.minute(from.wall)} – ${sameDay ? "" : `${write.dateShort(to.wall)} `}${write.minute(to.wall)}`;
 }
 
+function label(control, what, value) {
+  $(`${control}-name`).textContent = value;
+  $(`${control}-button`).setAttribute("aria-label", `${what}: ${value}`);
+}
+
 function drawControls() {
   $("main").hidden = $("controls").hidden = $("notes").hidden = $("bot-button").hidden = false;
   $("welcome").hidden = true;
-  $("bot-name").textContent = state.bot;
-  $("zone-name").textContent = state.zone.replaceAll("_", " ");
+  label("bot", "Bot", state.bot);
+  label("zone", "Time zone", state.zone.replaceAll("_", " "));
+  label("range", "Range", rangeName());
   $("custom-zone").textContent = state.zone.replaceAll("_", " ");
-  $("range-name").textContent = rangeName();
-  document.title = `${state.bot} – ${rangeName()} – Footfall`;
   for (const button of $("presets").children) button.setAttribute("aria-pressed", String(button.dataset.range === state.range.range));
   drawChips();
 }
 
 function drawRange() {
   const { from, to } = resolved;
-  $("range-name").textContent = rangeName();
+  label("range", "Range", rangeName());
   $("span").textContent = between(from, to);
   document.title = `${state.bot} – ${rangeName()} – Footfall`;
 }
@@ -161,7 +165,7 @@ function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag }) {
   const { ms } = moment(asOf);
   const behind = now.ms - ms;
   const wall = wallIn(ms, state.zone);
-  const when = behind < 86_400_000 / 2 ? write.second(wall) : `${write.date(wall)}, ${write.second(wall)}`;
+  const when = behind < DAY_MS / 2 ? write.second(wall) : `${write.date(wall)}, ${write.second(wall)}`;
   const isSlow = behind > BEHIND_IS_SLOW_MS;
   const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
   note.textContent = `up to ${when}, ${lasting(behind)} behind${why}`;
@@ -194,7 +198,7 @@ async function drawNotice(notice) {
   const last = bots.find((row) => row.bot_id === bot)?.last_request;
   if (!last) return;
   const wall = wallIn(moment(last).ms, zone);
-  const day = (days) => new Date(wall.getTime() + days * 86_400_000).toISOString().slice(0, 10);
+  const day = (days) => new Date(wall.getTime() + days * DAY_MS).toISOString().slice(0, 10);
   notice.replaceChildren(
     h("p", {}, `No requests in this range. The last one was on ${write.day(wall)} at ${write.second(wall)}.`),
     h("button", { class: "action", type: "button", onclick: () => go({ ...state, range: { from: day(-6), to: day(1) } }) }, "Show the 7 days up to it"),
@@ -265,10 +269,10 @@ hang($("range-menu"), $("range-button"), () => {
   $("custom-fault").hidden = true;
   if (resolved?.key !== rangeKey(state)) return;
   const fill = (which, wall, isLast) => {
-    const isMidnight = wall.getTime() % 86_400_000 === 0;
-    const shown = new Date(wall.getTime() - (isLast && isMidnight ? 86_400_000 : 0)).toISOString();
+    const isDay = isMidnight(wall);
+    const shown = new Date(wall.getTime() - (isLast && isDay ? DAY_MS : 0)).toISOString();
     form.elements[`${which}_date`].value = shown.slice(0, 10);
-    form.elements[`${which}_time`].value = isMidnight ? "" : shown.slice(11, 19);
+    form.elements[`${which}_time`].value = isDay ? "" : shown.slice(11, 19);
   };
   fill("from", resolved.from.wall, false);
   fill("to", resolved.to.wall, true);
@@ -281,7 +285,7 @@ function end(which) {
   if (!date) return null;
   const wall = new Date(`${date}T${time || "00:00"}Z`);
   if (time) return instantOf(wall, state.zone).toISOString();
-  return which === "to" ? new Date(wall.getTime() + 86_400_000).toISOString().slice(0, 10) : date;
+  return which === "to" ? new Date(wall.getTime() + DAY_MS).toISOString().slice(0, 10) : date;
 }
 
 form.addEventListener("submit", (event) => {

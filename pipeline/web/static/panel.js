@@ -46,10 +46,14 @@ export class Panel {
 
   #settle(error, retry) {
     const hadFocus = this.#fault?.contains(document.activeElement);
+    const height = (this.#fault ?? this.body).offsetHeight; // a fault takes the room of what it stands for
     this.#fault?.remove();
     this.#fault = error && fault(error.message, retry);
     this.body.hidden = error !== null;
-    if (this.#fault) this.body.after(this.#fault);
+    if (this.#fault) {
+      this.#fault.style.minHeight = `${height}px`;
+      this.body.after(this.#fault);
+    }
     if (hadFocus) (this.#fault?.querySelector("button") ?? this.#focusable()).focus();
   }
 

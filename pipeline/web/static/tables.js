@@ -59,7 +59,7 @@ class Table {
         h("footer", { class: "pager" }, this.position, h("span", { class: "spring" }), this.first, this.previous, this.following)),
     );
     this.rows.append(...Array.from({ length: 12 }, () => h("tr", {}, h("td", { colspan: columns.length }, h("span", { class: "skeleton" }, "\u00a0")))));
-    this.panel = new Panel(root, { request: (view) => this.#request(view), draw: (answer, view) => this.#draw(answer, view) });
+    this.panel = new Panel(root, { request: (view) => this.#request(view), draw: (answer) => this.#draw(answer) });
   }
 
   show(view, options) {
@@ -67,6 +67,8 @@ class Table {
     const query = JSON.stringify([view.ends, narrowed(view.state, this.name, this.names)]);
     if (query !== this.#query || options?.anew) this.#cursors = [null];
     this.#query = query;
+    const ignored = [...new Set(view.state.filters.map(([name]) => name).filter((name) => !this.names.includes(name)))];
+    this.note.textContent = ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : "";
     return this.panel.show(view, options);
   }
 
@@ -95,7 +97,7 @@ class Table {
     };
   }
 
-  #draw(answer, { state }) {
+  #draw(answer) {
     const { rows, next } = answer?.data ?? { rows: [], next: null };
     this.#next = next;
     this.rows.replaceChildren(
@@ -107,11 +109,11 @@ class Table {
     }
     const before = (this.#cursors.length - 1) * PAGE_ROWS;
     this.position.textContent = rows.length ? `Rows ${integer(before + 1)}–${integer(before + rows.length)}${next ? "" : ", the last"}` : "";
+    // Pages of one list are equally high, so that the buttons stay under the pointer.
+    this.root.classList.toggle("is-paged", this.#cursors.length > 1 || next !== null);
     this.first.setAttribute("aria-disabled", String(this.#cursors.length < 2));
     this.previous.setAttribute("aria-disabled", String(this.#cursors.length < 2));
     this.following.setAttribute("aria-disabled", String(next === null));
-    const ignored = [...new Set(state.filters.map(([name]) => name).filter((name) => !this.names.includes(name)))];
-    this.note.textContent = ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : "";
     this.seen?.(rows);
   }
 

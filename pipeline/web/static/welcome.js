@@ -2,7 +2,7 @@
 
 import { get, Problem } from "./api.js";
 import { h } from "./dom.js";
-import { count, moment, sortable } from "./format.js";
+import { integer, moment, sortable } from "./format.js";
 
 const LOOK_EVERY_MS = 2_000;
 
@@ -23,7 +23,7 @@ function botList(rows) {
       h("tbody", {}, ...rows.map((row) =>
         h("tr", {},
           h("td", {}, h("a", { href: analytics(row.bot_id) }, row.bot_id)),
-          h("td", { class: "number" }, count(row.requests_7d, "request")),
+          h("td", { class: "number" }, integer(row.requests_7d)),
           h("td", {}, row.last_request ? sortable(new Date(moment(row.last_request).ms)) : "never"))))));
 }
 
