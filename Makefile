@@ -1,4 +1,32 @@
-.PHONY: kafka
+# What CI runs is what you run.
+.PHONY: up test check unit interpreters kafka format
+
+UV_RUN = uv run --locked --extra embedded --group dev
+
+up:  ## Start everything on this machine and say where the page is.
+	uv run --locked --extra embedded footfall up
+
+test:  ## Install what the tests need, then run them all.
+	tests/set_up.sh
+	$(MAKE) kafka
+	$(UV_RUN) pytest
+
+unit:  ## The tests that need no broker, no browser, no store.
+	$(UV_RUN) pytest tests/unit
+
+check:  ## Formatting, lint, types, direction of imports, the lock.
+	uv lock --check
+	$(UV_RUN) ruff format --check
+	$(UV_RUN) ruff check
+	$(UV_RUN) mypy
+	$(UV_RUN) lint-imports
+
+interpreters:  ## The unit tests on every Python from 3.11 that is on this machine.
+	tests/on_every_interpreter.sh
+
+format:  ## Format, and mend what lint can mend.
+	$(UV_RUN) ruff check --fix
+	$(UV_RUN) ruff format
 
 # The jars of the Apache Kafka that tests marked `kafka` run; they need Java 17 as well.
 kafka: .kafka/libs/.complete
