@@ -141,7 +141,10 @@ def _unescaped(text: str) -> str:
 def _character(escape: re.Match[str]) -> str:
     text = escape[0]
     if len(text) > 2:
-        return bytes.fromhex(text.replace("\\x", "")).decode(errors="replace")
+        try:
+            return bytes.fromhex(text.replace("\\x", "")).decode()
+        except UnicodeDecodeError:
+            return text  # in some older encoding: as it was logged, it can at least be told from others
     return _ESCAPED.get(text[1], text[1])
 
 
