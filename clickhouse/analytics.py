@@ -1,0 +1,299 @@
+"""What the query layer asks of the store: one typed function per question, each with its file in `queries/`.
+
+Instants are integer milliseconds since the epoch. What is unknown is None. Every function raises `StoreError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+from clickhouse.client import Parameters, Store, sql
+from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
+from schemas.topics import Topic
+
+INTERVAL_MS: Final = 15 * 60 * 1000
+"""Length of the intervals that rollups hold."""
+
+Filters = Mapping[str, Sequence[str]]
+"""Column → the values that match; '' is the unknown one."""
+
+RowTopic = Literal[Topic.BOT_REQUESTS, Topic.TOKEN_USAGES]
+"""The topics whose rows can be listed and filtered."""
+
+FILTERS: Final[Mapping[RowTopic, Sequence[str]]] = {
+    Topic.BOT_REQUESTS: ("endpoint", "country", "region", "city", "browser", "client_class", "ip"),
+    Topic.TOKEN_USAGES: ("source", "model"),
+}
+
+COLUMNS: Final[Mapping[RowTopic, Sequence[str]]] = {
+    Topic.BOT_REQUESTS: (
+        "time", "endpoint", "ip", "country", "region", "city", "browser", "timezone", "page_url", "chat_id",
+        "client_class", "event_id",
+    ),
+    Topic.TOKEN_USAGES: (
+        "time", "source", "input_tokens", "output_tokens", "total_tokens", "model", "event_id",
+    ),
+}  # fmt: skip
+"""What a row says, in this order."""
+
+_ROLLUPS: Final = {
+    "endpoint": "by_endpoint",
+    "country": "by_country",
+    "browser": "by_browser",
+    "client_class": "by_client_class",
+}
+
+_READ: Final = {
+    # A row's copies have the same time, so they are in the same partition.
+    "do_not_merge_across_partitions_select_final": 1,
+    "max_execution_time": 30,
+    "max_memory_usage": 4_000_000_000,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Of one bot, the time from `start_ms` on and before `end_ms`."""
+
+    bot_id: str
+    start_ms: int
+    end_ms: int
+
+    def parameters(self) -> Parameters:
+        """For queries of raw rows."""
+        return {"bot": self.bot_id, "start": _time(self.start_ms), "end": _time(self.end_ms)}
+
+    def parts(self) -> Parameters:
+        """For queries that read whole intervals from rollups and the cut ones at both ends from raw rows."""
+        start, end = _in_calendar(self.start_ms), _in_calendar(self.end_ms)
+        inner_start = start + -start % INTERVAL_MS
+        inner_end = end - end % INTERVAL_MS
+        if inner_start >= inner_end:
+            inner_start = inner_end = end
+        return {
+            "bot": self.bot_id,
+            "head_start": _time(start),
+            "head_end": _time(inner_start),
+            "inner_start": _time(inner_start),
+            "inner_end": _time(inner_end),
+            "tail_start": _time(inner_end),
+            "tail_end": _time(end),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestTotals:
+    """`last_request_ms` is None where there is none."""
+
+    requests: int
+    last_request_ms: int | None
+    unique_ips: int
+    unique_conversations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTotals:
+    """Prompt and completion tokens."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackTotals:
+    """Votes that hold."""
+
+    positive: int
+    negative: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Top:
+    """The most frequent values with their requests, in order, and how many requests there are in all."""
+
+    values: Sequence[tuple[str, int]]
+    total: int
+    unknown: int
+    """Of the total, those whose value is not known."""
+
+    @property
+    def other(self) -> int:
+        """Of the total, those of values that are not among `values`."""
+        return self.total - self.unknown - sum(requests for _, requests in self.values)
+
+
+Row = dict[str, str | int | None]
+"""A row by the API's names of its columns, except that `time` is in milliseconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bot:
+    """`last_request_ms` is of all time, None where there is none."""
+
+    bot_id: str
+    last_request_ms: int | None
+    requests: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freshness:
+    """How far an answer about some topics can be trusted to be complete."""
+
+    data_as_of_ms: int | None
+    """Every record appended before is visible; None: not known yet."""
+    provisional_from_ms: int | None
+    """What is from then on may still hold duplicates; None: everything may."""
+    consumer_lag_records: int
+    late_events_24h: int
+    dead_letters_24h: int
+
+
+_ROWS: Final[Mapping[RowTopic, str]] = {Topic.BOT_REQUESTS: "request_rows", Topic.TOKEN_USAGES: "token_rows"}
+
+Position = tuple[int, str]
+"""(event time, event_id): where a page of rows ended."""
+
+
+async def is_known_bot(store: Store, bot_id: str) -> bool:
+    """Whether the bot has an event in any topic."""
+    [(is_known,)] = await store.rows(sql("is_known_bot"), {"bot": bot_id}, _READ)
+    return bool(is_known)
+
+
+async def freshness(store: Store, topics: Iterable[Topic], *, topic_prefix: str) -> Freshness:
+    """Ask it before the question whose answer it is to speak about: then it promises too little, never too much."""
+    names = [topic.value for topic in topics]
+    parameters = {"topics": names, "prefixed_topics": [topic_prefix + name for name in names]}
+    [(data_as_of, provisional_from, lag, late, dead_letters)] = await store.rows(
+        sql("freshness"), parameters, _READ
+    )
+    return Freshness(
+        data_as_of_ms=data_as_of,
+        provisional_from_ms=provisional_from,
+        consumer_lag_records=lag,
+        late_events_24h=late,
+        dead_letters_24h=dead_letters,
+    )
+
+
+async def bots(store: Store, start_ms: int, end_ms: int, *, after: str, limit: int) -> list[Bot]:
+    """Bots whose id is greater than `after`, by id, with their requests in `[start_ms, end_ms)`."""
+    parts = Span(bot_id="", start_ms=start_ms, end_ms=end_ms).parts()
+    rows = await store.rows(sql("bots"), {**parts, "after": after, "limit": limit}, _READ)
+    return [Bot(bot_id=bot, last_request_ms=last or None, requests=n) for bot, last, n in rows]
+
+
+async def request_totals(store: Store, span: Span, filters: Filters) -> RequestTotals:
+    """The cards about requests."""
+    if any(filters.values()):
+        query, parameters = "request_totals_filtered", _filtered(span, filters, Topic.BOT_REQUESTS)
+    else:
+        query, parameters = "request_totals", span.parts()
+    [(requests, last, ips, chats)] = await store.rows(sql(query), parameters, _READ)
+    return RequestTotals(
+        requests=requests,
+        last_request_ms=last if requests else None,
+        unique_ips=ips,
+        unique_conversations=chats,
+    )
+
+
+async def token_totals(store: Store, span: Span, filters: Filters) -> TokenTotals:
+    """The cards about tokens."""
+    if any(filters.values()):
+        query, parameters = "token_totals_filtered", _filtered(span, filters, Topic.TOKEN_USAGES)
+    else:
+        query, parameters = "token_totals", span.parts()
+    [(input_tokens, output_tokens)] = await store.rows(sql(query), parameters, _READ)
+    return TokenTotals(input_tokens=input_tokens, output_tokens=output_tokens)
+
+
+async def feedback_totals(store: Store, span: Span) -> FeedbackTotals:
+    """The cards about feedback."""
+    [(positive, negative)] = await store.rows(sql("feedback_totals"), span.parameters(), _READ)
+    return FeedbackTotals(positive=positive, negative=negative)
+
+
+async def request_buckets(
+    store: Store, span: Span, starts: Sequence[int], filters: Filters
+) -> dict[int, int]:
+    """Requests by the start of their bucket. Buckets without any are left out.
+
+    `starts` ascend; the first is not after the span's start. Each bucket ends where the next one starts.
+    """
+    query, parameters = _bucketed("request_buckets", span, starts, filters, Topic.BOT_REQUESTS)
+    return dict(await store.rows(sql(query), parameters, _READ))
+
+
+async def token_buckets(
+    store: Store, span: Span, starts: Sequence[int], filters: Filters
+) -> dict[int, TokenTotals]:
+    """Tokens by the start of their bucket, as `request_buckets`."""
+    query, parameters = _bucketed("token_buckets", span, starts, filters, Topic.TOKEN_USAGES)
+    return {
+        start: TokenTotals(input_tokens=input_tokens, output_tokens=output_tokens)
+        for start, input_tokens, output_tokens in await store.rows(sql(query), parameters, _READ)
+    }
+
+
+async def top_requests(store: Store, span: Span, by: str, filters: Filters, *, limit: int) -> Top:
+    """The `limit` most frequent values of the column `by`, ties by value."""
+    rollup = _ROLLUPS.get(by)
+    if rollup is None or any(filters.values()):
+        query, parameters = "top_requests_filtered", _filtered(span, filters, Topic.BOT_REQUESTS)
+    else:
+        query, parameters = "top_requests", {**span.parts(), "rollup": rollup}
+    rows = await store.rows(sql(query), {**parameters, "by": by, "limit": limit}, _READ)
+    total, unknown = rows[0][2:] if rows else (0, 0)
+    values = [(value, requests) for value, requests, _, _ in rows if value][:limit]
+    return Top(values=values, total=total, unknown=unknown)
+
+
+async def rows(
+    store: Store, topic: RowTopic, span: Span, filters: Filters, *, before: Position | None, limit: int
+) -> list[Row]:
+    """The newest rows that come after the position `before`, by (event time, event_id) descending."""
+    time, event_id = before or (span.end_ms, "")
+    parameters = {
+        **_filtered(span, filters, topic),
+        "before_time": _time(time),
+        "before_id": event_id,
+        "limit": limit,
+    }
+    return [
+        {name: None if value == "" else value for name, value in zip(COLUMNS[topic], row, strict=True)}
+        for row in await store.rows(sql(_ROWS[topic]), parameters, _READ)
+    ]
+
+
+def _bucketed(
+    query: str, span: Span, starts: Sequence[int], filters: Filters, topic: RowTopic
+) -> tuple[str, Parameters]:
+    # Nothing is stored outside the calendar; of the starts before it one is enough.
+    first = max(0, sum(start <= MIN_EVENT_MS for start in starts) - 1)
+    within = [start for start in starts[first:] if start <= MAX_EVENT_MS] or starts[:1]
+    is_aligned = all(start % INTERVAL_MS == 0 for start in within[1:])
+    if any(filters.values()) or not is_aligned:
+        return f"{query}_filtered", {**_filtered(span, filters, topic), "starts": within}
+    return query, {**span.parts(), "starts": within}
+
+
+def _filtered(span: Span, filters: Filters, topic: RowTopic) -> Parameters:
+    return {**span.parameters(), **{column: list(filters.get(column, ())) for column in FILTERS[topic]}}
+
+
+def _in_calendar(ms: int) -> int:
+    """The same as far as stored events can tell, within what the store can hold."""
+    return min(max(ms, MIN_EVENT_MS), MAX_EVENT_MS + 1)
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _time(ms: int) -> str:
+    """As the store reads a DateTime64(3, 'UTC')."""
+    moment = _EPOCH + timedelta(milliseconds=_in_calendar(ms))
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}"

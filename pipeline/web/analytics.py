@@ -1,0 +1,235 @@
+"""The query layer: what the store knows about bots, as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from clickhouse import analytics
+from clickhouse.analytics import Freshness, RowTopic, Span
+from clickhouse.client import Store
+from pipeline.web import parameters as of
+from pipeline.web.connections import Connections, connections
+from pipeline.web.problems import UnknownBot
+from pipeline.web.ranges import Range, bucket_starts, resolve, text, zone
+from schemas.topics import Topic
+
+router = APIRouter(dependencies=[Depends(of.once_each)], tags=["analytics"])
+
+Kept = Annotated[Connections, Depends(connections)]
+
+_REQUEST_CARDS = ("total_requests", "unique_ips", "unique_conversations", "last_request")
+_TOKEN_CARDS = ("input_tokens", "output_tokens", "total_tokens")
+_FEEDBACK_CARDS = ("positive_feedbacks", "negative_feedbacks")
+
+
+@router.get("/bots")
+async def bots(request: Request, kept: Kept, asked: Annotated[of.OfBots, Query()]) -> Response:
+    """All bots by id, with their latest request of all time and the number of the last 7 days."""
+    if asked.cursor:
+        cursor = of.cursor_of(request, asked.cursor)
+        range_ = Range(start_ms=cursor.start_ms, end_ms=cursor.end_ms, tz=zone(asked.tz))
+        after = cursor.position[1]
+    else:
+        tz = zone(asked.tz)
+        range_, after = resolve(preset="7d", start=None, end=None, tz=tz, now_ms=of.now_ms()), ""
+    fresh = await analytics.freshness(kept.store, Topic, topic_prefix=kept.topic_prefix)
+    found = await analytics.bots(
+        kept.store, range_.start_ms, range_.end_ms, after=after, limit=asked.limit + 1
+    )
+    page = found[: asked.limit]
+    rows = [
+        {
+            "bot_id": bot.bot_id,
+            "last_request": _time_or_null(bot.last_request_ms, range_),
+            "requests_7d": bot.requests,
+        }
+        for bot in page
+    ]
+    is_last = len(found) <= asked.limit
+    following = None if is_last else _cursor(request, range_, (0, page[-1].bot_id))
+    return _answer(range_, {"rows": rows, "next": following}, fresh)
+
+
+@router.get("/bots/{bot}/summary")
+async def summary(bot: str, kept: Kept, asked: Annotated[of.OfSummary, Query()]) -> Response:
+    """The cards."""
+    range_ = of.resolved(asked)
+    span = _span(bot, range_)
+    request_filters = of.filters_of(asked, Topic.BOT_REQUESTS)
+    token_filters = of.filters_of(asked, Topic.TOKEN_USAGES)
+    store, fresh = await about(kept, bot, Topic)
+    requests, tokens, feedback = await asyncio.gather(
+        analytics.request_totals(store, span, request_filters),
+        analytics.token_totals(store, span, token_filters),
+        analytics.feedback_totals(store, span),
+    )
+    unfiltered: tuple[str, ...] = ()
+    if request_filters or token_filters:
+        unfiltered += () if request_filters else _REQUEST_CARDS
+        unfiltered += () if token_filters else _TOKEN_CARDS
+        unfiltered += _FEEDBACK_CARDS
+    data = {
+        "total_requests": requests.requests,
+        "unique_ips": requests.unique_ips,
+        "unique_conversations": requests.unique_conversations,
+        "last_request": _time_or_null(requests.last_request_ms, range_),
+        "input_tokens": tokens.input_tokens,
+        "output_tokens": tokens.output_tokens,
+        "total_tokens": tokens.input_tokens + tokens.output_tokens,
+        "positive_feedbacks": feedback.positive,
+        "negative_feedbacks": feedback.negative,
+        "exact": {"unique_ips": True, "unique_conversations": True},
+        "unfiltered": unfiltered,
+    }
+    return _answer(range_, data, fresh)
+
+
+@router.get("/bots/{bot}/requests/timeseries")
+async def requests_over_time(bot: str, kept: Kept, asked: Annotated[of.OfRequestChart, Query()]) -> Response:
+    """Requests by bucket, zero-filled. The first bucket may start before the range; only the range is counted."""
+    range_ = of.resolved(asked)
+    interval, starts = bucket_starts(range_, asked.interval)
+    store, fresh = await about(kept, bot, [Topic.BOT_REQUESTS])
+    counts = await analytics.request_buckets(
+        store, _span(bot, range_), starts, of.filters_of(asked, Topic.BOT_REQUESTS)
+    )
+    buckets = [{"start": text(start, range_.tz), "requests": counts.get(start, 0)} for start in starts]
+    return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
+
+
+@router.get("/bots/{bot}/tokens/timeseries")
+async def tokens_over_time(bot: str, kept: Kept, asked: Annotated[of.OfTokenChart, Query()]) -> Response:
+    """Tokens by bucket, zero-filled. The first bucket may start before the range; only the range is counted."""
+    range_ = of.resolved(asked)
+    interval, starts = bucket_starts(range_, asked.interval)
+    store, fresh = await about(kept, bot, [Topic.TOKEN_USAGES])
+    totals = await analytics.token_buckets(
+        store, _span(bot, range_), starts, of.filters_of(asked, Topic.TOKEN_USAGES)
+    )
+    none = analytics.TokenTotals(input_tokens=0, output_tokens=0)
+    buckets = [
+        {
+            "start": text(start, range_.tz),
+            "input_tokens": (total := totals.get(start, none)).input_tokens,
+            "output_tokens": total.output_tokens,
+        }
+        for start in starts
+    ]
+    return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
+
+
+@router.get("/bots/{bot}/requests/top")
+async def top(bot: str, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Response:
+    """The most frequent values, then all others together, then requests whose value is unknown."""
+    range_ = of.resolved(asked)
+    store, fresh = await about(kept, bot, [Topic.BOT_REQUESTS])
+    found = await analytics.top_requests(
+        store, _span(bot, range_), asked.by, of.filters_of(asked, Topic.BOT_REQUESTS), limit=asked.limit
+    )
+    entries: list[tuple[str, str | None, int]] = [("value", value, n) for value, n in found.values]
+    entries += [(kind, None, n) for kind, n in (("other", found.other), ("unknown", found.unknown)) if n]
+    data = [
+        {"kind": kind, "value": value, "requests": requests, "share": requests / found.total}
+        for kind, value, requests in entries
+    ]
+    return _answer(range_, data, fresh)
+
+
+@router.get("/bots/{bot}/requests")
+async def requests(
+    request: Request, bot: str, kept: Kept, asked: Annotated[of.OfRequestList, Query()]
+) -> Response:
+    """Requests, newest first."""
+    return await _rows(request, kept, bot, Topic.BOT_REQUESTS, asked)
+
+
+@router.get("/bots/{bot}/token-usages")
+async def token_usages(
+    request: Request, bot: str, kept: Kept, asked: Annotated[of.OfTokenList, Query()]
+) -> Response:
+    """Token usages, newest first."""
+    return await _rows(request, kept, bot, Topic.TOKEN_USAGES, asked)
+
+
+async def _rows(
+    request: Request, kept: Connections, bot: str, topic: RowTopic, asked: of.OfRequestList | of.OfTokenList
+) -> Response:
+    if asked.cursor:
+        cursor = of.cursor_of(request, asked.cursor)
+        range_ = Range(start_ms=cursor.start_ms, end_ms=cursor.end_ms, tz=zone(asked.tz))
+        before: analytics.Position | None = cursor.position
+    else:
+        range_, before = of.resolved(asked), None
+    store, fresh = await about(kept, bot, [topic])
+    found = await analytics.rows(
+        store,
+        topic,
+        _span(bot, range_),
+        of.filters_of(asked, topic),
+        before=before,
+        limit=asked.limit + 1,
+    )
+    page: list[dict[str, Any]] = [*found[: asked.limit]]
+    is_last = len(found) <= asked.limit
+    following = None if is_last else _cursor(request, range_, (page[-1]["time"], page[-1]["event_id"]))
+    rows = [{**row, "time": text(row["time"], range_.tz)} for row in page]
+    return _answer(range_, {"rows": rows, "next": following}, fresh)
+
+
+async def about(kept: Connections, bot: str, topics: Iterable[Topic]) -> tuple[Store, Freshness]:
+    """The store, and how fresh what it says is at least, as asked before anything else.
+
+    Raises UnknownBot, Unavailable, StoreError.
+    """
+    store = kept.store
+    is_known, fresh = await asyncio.gather(
+        analytics.is_known_bot(store, bot),
+        analytics.freshness(store, topics, topic_prefix=kept.topic_prefix),
+    )
+    if not is_known:
+        raise UnknownBot(bot)
+    return store, fresh
+
+
+def _answer(range_: Range, data: object, fresh: Freshness) -> Response:
+    body = {
+        "range": {
+            "from": text(range_.start_ms, range_.tz),
+            "to": text(range_.end_ms, range_.tz),
+            "tz": range_.tz.key,
+        },
+        "data": data,
+        "freshness": {
+            "data_as_of": _time_or_null(fresh.data_as_of_ms, range_),
+            "provisional_from": _time_or_null(fresh.provisional_from_ms, range_),
+            "consumer_lag_records": fresh.consumer_lag_records,
+            "late_events_24h": fresh.late_events_24h,
+            "dead_letters_24h": fresh.dead_letters_24h,
+        },
+    }
+    return Response(
+        msgspec.json.encode(body), headers={"Cache-Control": "no-store"}, media_type="application/json"
+    )
+
+
+def _span(bot: str, range_: Range) -> Span:
+    return Span(bot_id=bot, start_ms=range_.start_ms, end_ms=range_.end_ms)
+
+
+def _time_or_null(ms: int | None, range_: Range) -> str | None:
+    return None if ms is None else text(ms, range_.tz)
+
+
+def _cursor(request: Request, range_: Range, position: tuple[int, str]) -> str:
+    cursor = of.Cursor(
+        request=of.fingerprint(request),
+        start_ms=range_.start_ms,
+        end_ms=range_.end_ms,
+        position=position,
+    )
+    return cursor.text()

@@ -1,0 +1,100 @@
+"""The web process: the page, the query layer, the collector. Stateless; needs the store and the broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.config import Settings
+from pipeline.web import analytics, health, metrics, page
+from pipeline.web.connections import Connections
+from pipeline.web.problems import add_handlers
+
+API: Final = "/api/v1"
+
+_SECURITY_HEADERS: Final = (
+    # Nothing comes from elsewhere, nothing inline runs, and no other site may frame the page.
+    (
+        b"content-security-policy",
+        b"default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+_DOCS: Final = b"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Footfall API</title></head>
+<body><h1>Footfall API</h1>
+<p>Described in OpenAPI: <a href="/api/v1/openapi.json">/api/v1/openapi.json</a></p></body></html>
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application. It serves from the start, and what it cannot answer yet with 503."""
+    kept = Connections(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with kept.kept():
+            yield
+
+    app = FastAPI(
+        title="Footfall",
+        version="1",
+        lifespan=lifespan,
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,  # FastAPI's own load from a CDN
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.connections = kept
+    add_handlers(app)
+    app.include_router(health.router)
+    app.include_router(page.router)
+    app.include_router(analytics.router, prefix=API)
+    app.add_api_route(f"{API}/docs", _docs, include_in_schema=False)
+    app.add_middleware(_Observed)
+    return app
+
+
+async def _docs(request: Request) -> Response:
+    return Response(_DOCS, media_type="text/html; charset=utf-8")
+
+
+class _Observed:
+    """Outermost: adds the security headers to every answer, and counts and times it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = "aborted"
+        is_complete = False
+
+        async def observed(message: Message) -> None:
+            nonlocal status, is_complete
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+                message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
+            elif message["type"] == "http.response.body":
+                is_complete = not message.get("more_body", False)
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
+            metrics.REQUESTS.labels(method, route, status if is_complete else "aborted").inc()
+            metrics.REQUEST_SECONDS.labels(method, route).observe(time.perf_counter() - started)

@@ -1,0 +1,136 @@
+"""The store and the broker, as the web process holds them: it starts without them, waits, and recovers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from fastapi import Request
+
+from clickhouse.client import Store, StoreError, connect
+from clickhouse.migrate import MigrationRefused, pending
+from pipeline.config import Settings
+from pipeline.errors import FootfallError, Unavailable
+from pipeline.topics import broker_client, ensure_topics
+
+log = logging.getLogger(__name__)
+
+PRODUCE_TIMEOUT: Final = timedelta(seconds=10)
+"""How long the broker may take to acknowledge what the collector publishes."""
+_ANSWER_SECONDS: Final = 3.0
+"""How long readiness waits for either side."""
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+
+
+class Connections:
+    """One of each for the process, for concurrent use within its event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.topic_prefix = settings.topic_prefix
+        self._store_address = settings.store_address()
+        self._broker = settings.broker_connection()
+        self._store: Store | None = None
+        self._producer: AIOKafkaProducer | None = None
+
+    @property
+    def store(self) -> Store:
+        """Raises Unavailable until the store has answered for the first time."""
+        if self._store is None:
+            raise Unavailable("The store does not answer yet. Nothing is lost; ask again in a moment.")
+        return self._store
+
+    @property
+    def producer(self) -> AIOKafkaProducer:
+        """Raises Unavailable until the broker has answered for the first time."""
+        if self._producer is None:
+            raise Unavailable(
+                "The broker does not answer yet. Send everything again in a moment: that is safe."
+            )
+        return self._producer
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Connect in the background for as long as it takes; disconnect on leaving."""
+        async with AsyncExitStack() as stack:
+            tasks = [
+                asyncio.create_task(_until_done("store", lambda: self._connect_store(stack))),
+                asyncio.create_task(_until_done("broker", lambda: self._connect_broker(stack))),
+            ]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def store_problem(self) -> str | None:
+        """Why the store cannot serve right now; None when it can."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                missing = await pending(self.store)
+        except TimeoutError:
+            return "the store does not answer in time"
+        except (StoreError, Unavailable, MigrationRefused) as error:
+            return str(error)
+        return f"migrations are pending: run `footfall migrate` ({len(missing)})" if missing else None
+
+    async def broker_problem(self) -> str | None:
+        """Why the broker cannot take events right now; None when it can."""
+        try:
+            async with (
+                asyncio.timeout(_ANSWER_SECONDS),
+                broker_client(self._broker, request_timeout=timedelta(seconds=_ANSWER_SECONDS)),
+            ):
+                _ = self.producer
+        except TimeoutError:
+            return "the broker does not answer in time"
+        except (KafkaError, FootfallError) as error:
+            return str(error)
+        return None
+
+    async def _connect_store(self, stack: AsyncExitStack) -> None:
+        self._store = await stack.enter_async_context(connect(self._store_address))
+
+    async def _connect_broker(self, stack: AsyncExitStack) -> None:
+        await ensure_topics(self._broker, prefix=self.topic_prefix)
+        producer = AIOKafkaProducer(
+            **self._broker.aiokafka_options(),
+            acks="all",
+            # Not idempotent: the packaged broker cannot do that, and a copy that a retry makes is a duplicate like
+            # any other, dropped by its identity.
+            request_timeout_ms=round(PRODUCE_TIMEOUT.total_seconds() * 1000),
+            max_request_size=2_000_000,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        stack.push_async_callback(producer.stop)
+        self._producer = producer
+
+
+async def _until_done(what: str, connect_once: Callable[[], Awaitable[None]]) -> None:
+    pause = 0.1
+    while True:
+        try:
+            await connect_once()
+        except (StoreError, KafkaError, FootfallError, OSError) as error:
+            log.warning("the %s does not answer: %s; asking again in %.1f s", what, error, pause)
+        else:
+            log.info("connected to the %s", what)
+            return
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def connections(request: Request) -> Connections:
+    """Those of the application that serves this request."""
+    kept: Connections = request.app.state.connections
+    return kept
