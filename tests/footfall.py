@@ -1,0 +1,96 @@
+"""The command `footfall` as tests run it: a process of its own, which dies with the tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.embedded.child import dies_with_parent
+
+COMMAND = [sys.executable, "-m", "pipeline"]
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours without any setting, and `extra`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
+    return kept | dict(extra or {})
+
+
+def footfall(
+    *words: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*COMMAND, *map(str, words)],
+        env=clean_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+class Footfall:
+    """A command that runs until it is stopped. Its output goes to files below `directory`."""
+
+    def __init__(
+        self, directory: Path, *words: str | Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._out, self._err = directory / f"{words[0]}.out", directory / f"{words[0]}.err"
+        with self._out.open("wb") as out, self._err.open("ab") as err:
+            self.process = subprocess.Popen(
+                dies_with_parent([*COMMAND, *map(str, words)]),
+                env=clean_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def out(self) -> str:
+        """Its standard output so far."""
+        return self._out.read_text()
+
+    @property
+    def log(self) -> str:
+        """Its standard error so far, that of earlier runs with the same directory included."""
+        return self._err.read_text()
+
+    def says(self, text: str, *, within: float = 30) -> str:
+        """The line of its standard output that contains `text`, as soon as it is there."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            has_ended = self.process.poll() is not None
+            for line in self.out.splitlines():
+                if text in line:
+                    return line
+            assert not has_ended, f"it ended with {self.process.returncode}: {self.log[-4000:]}"
+            time.sleep(0.02)
+        raise AssertionError(f"it did not say {text!r} in {within:.0f} s: {self.out}{self.log[-4000:]}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, *, within: float = 30) -> int:
+        """Send a signal, and return the exit code, negative for a signal."""
+        self.process.send_signal(how)
+        return self.process.wait(within)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()

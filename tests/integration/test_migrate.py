@@ -1,0 +1,233 @@
+"""Migrations against the embedded store, and `footfall migrate` as it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from clickhouse.client import Store, StoreAddress, StoreError, connect
+from clickhouse.migrate import Migration, MigrationRefused, migrate, migrations, pending
+from tests.footfall import Footfall, footfall
+from tests.kafka import free_port
+
+pytestmark = pytest.mark.embedded
+
+T = TypeVar("T")
+
+
+class Embedded:
+    """An embedded store in a process of its own."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._words = ("store", "--data-dir", directory / "data", "--store-port", str(port))
+        self._directory = directory
+        self.process: Footfall | None = None
+
+    def start(self) -> None:
+        self.process = Footfall(self._directory, *self._words)
+
+    def wait(self) -> None:
+        assert self.process is not None
+        self.process.says("The store is ready")
+
+    def do(self, act: Callable[[Store], Awaitable[T]]) -> T:
+        """Run `act` with a connection."""
+
+        async def connected() -> T:
+            async with connect(StoreAddress(url=self.url)) as store:
+                return await act(store)
+
+        return asyncio.run(connected())
+
+    def tables(self) -> set[str]:
+        async def act(store: Store) -> set[str]:
+            rows = await store.rows(
+                "SELECT database || '.' || name FROM system.tables WHERE startsWith(database, 'footfall')"
+            )
+            return {name for (name,) in rows}
+
+        return self.do(act)
+
+    def run(self, statement: str) -> None:
+        self.do(lambda store: store.command(statement))
+
+    def migrate(self, known: list[Migration] | None = None) -> list[str]:
+        return [migration.label for migration in self.do(lambda store: migrate(store, known))]
+
+    def pending(self, known: list[Migration] | None = None) -> list[str]:
+        return [migration.label for migration in self.do(lambda store: pending(store, known))]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    store = Embedded(tmp_path_factory.mktemp("store"), free_port())
+    store.start()
+    assert store.process is not None
+    with store.process:
+        store.wait()
+        yield store
+
+
+@pytest.fixture
+def store(running: Embedded) -> Embedded:
+    """A store without a database of ours."""
+    running.run("DROP DATABASE IF EXISTS footfall SYNC")
+    running.run("DROP DATABASE IF EXISTS footfall_v1 SYNC")
+    return running
+
+
+def migration(version: int, text: str, name: str = "test") -> Migration:
+    return Migration(version=version, name=name, text=text)
+
+
+ONE = migration(1, "CREATE TABLE IF NOT EXISTS footfall.a (x Int64) ENGINE = MergeTree ORDER BY x;")
+TWO = migration(
+    2,
+    "CREATE TABLE IF NOT EXISTS footfall.b (x String DEFAULT 'a;b') ENGINE = MergeTree ORDER BY x;\n"
+    "CREATE TABLE IF NOT EXISTS footfall.c (x Int64) ENGINE = MergeTree ORDER BY x;",
+)
+FAILING = migration(2, TWO.text.replace("footfall.c", "nowhere.c"))
+
+
+def test_a_fresh_database_gets_all_of_it_and_a_second_time_nothing(store: Embedded) -> None:
+    assert store.migrate() == [migration.label for migration in migrations()]
+    tables = store.tables()
+    assert {"footfall.bot_requests", "footfall.ledger", "footfall_v1.bot_requests_15m"} <= tables
+    assert store.migrate() == []
+    assert store.pending() == []
+    assert store.tables() == tables
+
+
+def test_asking_what_is_pending_changes_nothing(store: Embedded) -> None:
+    assert store.pending() == [migration.label for migration in migrations()]
+    assert store.tables() == set()
+
+
+def test_only_what_is_new_is_applied(store: Embedded) -> None:
+    assert store.migrate([ONE]) == ["0001_test"]
+    assert store.pending([ONE, TWO]) == ["0002_test"]
+    assert store.migrate([ONE, TWO]) == ["0002_test"]
+    assert store.tables() == {"footfall.migrations", "footfall.a", "footfall.b", "footfall.c"}
+
+
+def test_a_migration_that_changed_after_it_was_applied_is_refused(store: Embedded) -> None:
+    store.migrate([ONE])
+    changed = migration(1, ONE.text + " -- now better")
+    with pytest.raises(MigrationRefused, match="0001_test is not the one that was applied here"):
+        store.migrate([changed, TWO])
+    assert store.tables() == {"footfall.migrations", "footfall.a"}
+
+
+def test_a_database_newer_than_the_code_is_refused(store: Embedded) -> None:
+    store.migrate([ONE, TWO])
+    with pytest.raises(MigrationRefused, match=r"newer than this Footfall.*0002_test.*Upgrade"):
+        store.migrate([ONE])
+
+
+def test_a_migration_put_before_an_applied_one_is_refused(store: Embedded) -> None:
+    store.migrate([TWO])
+    with pytest.raises(MigrationRefused, match="0001_test was never applied"):
+        store.migrate([ONE, TWO])
+
+
+def test_a_rejected_statement_is_named_and_the_migration_finished_once_its_cause_is_gone(
+    store: Embedded,
+) -> None:
+    with pytest.raises(MigrationRefused, match=r"statement 2 of migration 0002_test.*UNKNOWN_DATABASE"):
+        store.migrate([ONE, FAILING])
+    assert store.pending([ONE, FAILING]) == ["0002_test"]
+    store.run("CREATE DATABASE nowhere")
+    try:
+        assert store.migrate([ONE, FAILING]) == ["0002_test"]
+        assert store.pending([ONE, FAILING]) == []
+    finally:
+        store.run("DROP DATABASE nowhere SYNC")
+
+
+def test_a_migration_begun_with_other_statements_is_refused(store: Embedded) -> None:
+    with pytest.raises(MigrationRefused):
+        store.migrate([ONE, FAILING])
+    with pytest.raises(MigrationRefused, match=r"begun here with other statements and cut off half-way"):
+        store.migrate([ONE, TWO])
+    assert "footfall.c" not in store.tables()
+
+
+class DiesAfter:
+    """A store that goes away after so many commands."""
+
+    def __init__(self, store: Store, commands: int) -> None:
+        self._store, self._left = store, commands
+        self.rows, self.insert = store.rows, store.insert
+
+    async def command(self, statement: str) -> None:
+        if self._left == 0:
+            raise StoreError("connection lost")
+        self._left -= 1
+        await self._store.command(statement)
+
+
+def test_a_run_cut_off_anywhere_is_finished_by_the_next(store: Embedded) -> None:
+    statements = 2 + sum(len(migration.statements) for migration in migrations())
+    for survived in range(0, statements, 3):
+        store.run("DROP DATABASE IF EXISTS footfall SYNC")
+        store.run("DROP DATABASE IF EXISTS footfall_v1 SYNC")
+
+        async def cut_off(connected: Store, commands: int = survived) -> None:
+            with pytest.raises(StoreError):
+                await migrate(DiesAfter(connected, commands))  # type: ignore[arg-type]
+
+        store.do(cut_off)
+        assert store.migrate()
+        assert store.pending() == []
+
+
+def test_two_runs_at_once_do_no_harm(store: Embedded) -> None:
+    async def at_once(connected: Store) -> None:
+        await asyncio.gather(*(migrate(connected) for _ in range(3)))
+
+    store.do(at_once)
+    assert store.pending() == []
+
+
+def test_migrate_prints_what_it_would_do_and_what_it_has_done(store: Embedded) -> None:
+    words = ("migrate", "--clickhouse", store.url)
+    would = footfall(*words, "--dry-run")
+    assert would.returncode == 0
+    assert re.findall(r"^-- (0\w+)$", would.stdout, re.MULTILINE) == [m.label for m in migrations()]
+    assert "CREATE TABLE IF NOT EXISTS footfall.bot_requests" in would.stdout
+    assert store.tables() == set()
+    done = footfall(*words)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [f"applied {migration.label}" for migration in migrations()]
+    again = footfall(*words)
+    assert (again.returncode, again.stdout) == (0, "nothing to do: the database is at this version\n")
+
+
+def test_a_refusal_exits_1_with_one_line_that_says_what_to_do(store: Embedded) -> None:
+    store.migrate([ONE])
+    refused = footfall("migrate", "--clickhouse", store.url)
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert "0001_databases" in line
+    assert "install the version" in line
+    assert refused.stdout == ""
+
+
+def test_migrate_waits_for_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
+    store = Embedded(tmp_path, free_port())
+    with Footfall(tmp_path, "migrate", "--clickhouse", store.url) as run:
+        deadline = time.monotonic() + 20
+        while "waiting for the store" not in run.log and time.monotonic() < deadline:
+            time.sleep(0.05)
+        store.start()
+        assert store.process is not None
+        with store.process:
+            assert run.process.wait(30) == 0, run.log
+            assert "applied 0001_databases" in run.out
