@@ -132,7 +132,7 @@ def replay(
     ],
     topic: Annotated[str | None, Parameter(help="Topic to publish to.")] = None,
     bot: Annotated[str | None, Parameter(help="bot_id of events that have none.")] = None,
-    speed: Annotated[str, Parameter(help="Times as fast as it happened, or max.")] = "max",
+    speed: Annotated[float | Literal["max"], Parameter(help="Times as fast as it happened, or max.")] = "max",
     shift_to: Annotated[
         Literal["now"] | None, Parameter(help="Move all event times, so that the last one is now.")
     ] = None,
@@ -142,17 +142,18 @@ def replay(
     read = _start("replay", settings, config).settings
     from pipeline.replay import replay
 
-    asyncio.run(
+    summary = asyncio.run(
         replay(
             read,
             file=file,
             format=format,
             topic=topic,
             bot=bot,
-            speed=None if speed == "max" else float(speed),
+            speed=None if speed == "max" else speed,
             shift_to_now=shift_to == "now",
         )
     )
+    _print(str(summary))
 
 
 def config(*, config: ConfigFile = None, settings: Shared = None) -> None:

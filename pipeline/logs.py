@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 import structlog
+import structlog.tracebacks
 from structlog.typing import Processor
 
 QUIET_LIBRARIES: Final = ("aiokafka", "faust", "mode", "uvicorn", "asyncio", "aiohttp", "clickhouse_connect")
@@ -75,7 +76,10 @@ def set_up(log_format: Literal["auto", "console", "json"], *, process: str) -> N
         last = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False)]
     else:
         last = [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(
+                # Never the local variables: among them are passwords.
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(),
         ]
