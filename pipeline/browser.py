@@ -40,6 +40,8 @@ def client(user_agent: str) -> tuple[str, ClientClass]:
         return known, "api_client"
     if parsed.is_bot or known in CRAWLER_FAMILIES or _product(user_agent) in CRAWLER_PRODUCTS:
         return known, "crawler"
+    if not known and "+http" in user_agent:  # how robots, by convention, say who runs them
+        return "", "crawler"
     if known or parsed.os.family != OTHER:
         return known, "person"
     return "", ""
@@ -240,5 +242,5 @@ CRAWLER_FAMILIES: Final = frozenset(
 )
 """Which of ua-parser's families visit by themselves, though it does not take them for spiders."""
 
-CRAWLER_PRODUCTS: Final = frozenset({"feedly", "universalfeedparser"})
+CRAWLER_PRODUCTS: Final = frozenset({"feedburner", "feedly", "universalfeedparser"})
 """What feed readers call themselves for which ua-parser has no family."""

@@ -142,8 +142,11 @@ def replay(
     read = _start("replay", settings, config).settings
     from pipeline.replay import replay
 
-    summary = asyncio.run(
-        replay(
+    async def until_done_or_stopped() -> str:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+        summary = await replay(
             read,
             file=file,
             format=format,
@@ -151,9 +154,11 @@ def replay(
             bot=bot,
             speed=None if speed == "max" else speed,
             shift_to_now=shift_to == "now",
+            stop=stop,
         )
-    )
-    _print(str(summary))
+        return str(summary)
+
+    _print(asyncio.run(until_done_or_stopped()))
 
 
 def config(*, config: ConfigFile = None, settings: Shared = None) -> None:

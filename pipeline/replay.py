@@ -12,7 +12,7 @@ import hashlib
 import logging
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -104,10 +104,19 @@ class ReplaySummary:
     first_event_ms: int | None = None
     last_event_ms: int | None = None
     seconds: float = 0.0
+    is_complete: bool = False
+    """Whether it came to the end of the file."""
 
     @property
     def events_per_second(self) -> float:
         return self.events / self.seconds if self.seconds else 0.0
+
+    @property
+    def advice(self) -> str:
+        """What running the same command again would do."""
+        if self.shift:
+            return "another run moves times by more, so its events would count beside these"
+        return "run the same command again: nothing counts twice"
 
     def __str__(self) -> str:
         rows = [("file", str(self.file)), ("topic", self.topic), ("lines read", f"{self.lines:,}")]
@@ -121,6 +130,8 @@ class ReplaySummary:
             rows.append(("times shifted by", f"{self.shift.total_seconds():+.0f} s"))
         rows.append(("first event", _rfc_3339(self.first_event_ms)))
         rows.append(("last event", _rfc_3339(self.last_event_ms)))
+        if not self.is_complete:
+            rows.append(("stopped before the end", self.advice))
         rows.append(("took", f"{self.seconds:.1f} s, {self.events_per_second:,.0f} events/s"))
         return "\n".join(f"{name:22} {value}" for name, value in rows)
 
@@ -143,9 +154,10 @@ async def replay(
     bot: str | None = None,
     speed: float | None = None,
     shift_to_now: bool = False,
+    stop: asyncio.Event | None = None,
     patience: timedelta = PATIENCE,
 ) -> ReplaySummary:
-    """Publish the events of a file, and return when the broker has acknowledged all of them.
+    """Publish the events of a file, and return when the broker has acknowledged all of them, or at `stop`.
 
     `topic` is one of the three, without prefix; None: the one that the format is for. `speed` is how many times
     as fast as it happened, None: as fast as the broker takes it. `shift_to_now` moves all times by the same
@@ -158,21 +170,39 @@ async def replay(
     if speed is not None and not 0 < speed < float("inf"):
         raise Misconfigured(f"the speed should be max, or a number above 0, but is {speed}")
     source = _Source.checked(file)
+    summary = ReplaySummary(file=file, topic=settings.topic_prefix + rules.topic)
+
+    async def publish_all() -> None:
+        shift_ms = await _shift(source, rules) if shift_to_now else 0
+        summary.shift = timedelta(milliseconds=shift_ms)
+        connection = settings.broker_connection()
+        await broker_answers(connection, patience=patience)
+        publisher = _Publisher(connection, settings.topic_prefix, rules.topic, patience)
+        async with publisher, aclosing(_events(source, rules, shift_ms, summary)) as events:
+            async for chunk in _chunks(events, speed):
+                await publisher.publish(chunk, summary)
+        summary.is_complete = True
+
     started = time.monotonic()
-    shift_ms = await _shift(source, rules) if shift_to_now else 0
-    summary = ReplaySummary(
-        file=file, topic=settings.topic_prefix + rules.topic, shift=timedelta(milliseconds=shift_ms)
-    )
-    connection = settings.broker_connection()
-    await broker_answers(connection, patience=patience)
-    publisher = _Publisher(connection, settings.topic_prefix, rules.topic, patience)
-    async with publisher, aclosing(_events(source, rules, shift_ms, summary)) as events:
-        async for chunk in _chunks(events, speed):
-            await publisher.publish(chunk, summary)
+    await _until(stop, publish_all())
     summary.seconds = time.monotonic() - started
-    if summary.lines and not summary.events:
-        raise Misconfigured(f"{file} holds no event to publish; is it an {format}?\n{summary}")
+    if summary.is_complete and summary.lines and not summary.events:
+        raise Misconfigured(f"{file} holds no event to publish; is it --as {format}?\n{summary}")
     return summary
+
+
+async def _until(stop: asyncio.Event | None, work: Coroutine[Any, Any, None]) -> None:
+    """Return when the work is done, or has been cancelled because of `stop`. Raises what the work raises."""
+    working = asyncio.create_task(work)
+    waiting = asyncio.create_task((stop or asyncio.Event()).wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        if not working.done():
+            working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
 
 
 async def _shift(source: _Source, rules: _Rules) -> int:
@@ -483,9 +513,9 @@ class _Publisher:
                 deadline = time.monotonic() + self._patience.total_seconds()
             if time.monotonic() + pause > deadline:
                 raise Unavailable(
-                    f"the broker has acknowledged nothing for {self._patience.total_seconds():.0f} s ({error!r}): "
-                    f"{summary.events} events are published, up to line {failed[0].number - 1} without a gap. "
-                    "Run the same command again: nothing counts twice."
+                    f"the broker has acknowledged nothing for {self._patience.total_seconds():.0f} s ({error!r}); "
+                    f"{summary.events} events are published, up to line {failed[0].number - 1} without a gap; "
+                    + summary.advice
                 ) from error
             log.warning("%d events not acknowledged (%r); sending them again", len(failed), error)
             await asyncio.sleep(pause)

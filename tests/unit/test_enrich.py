@@ -178,6 +178,8 @@ CLIENTS = {
     "UniversalFeedParser/4.2-pre-314-svn +http://feedparser.org/": ("", "crawler"),
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/126.0.0.0"
     " Safari/537.36": ("HeadlessChrome", "crawler"),
+    "Feedfetcher-Google; (+http://www.google.com/feedfetcher.html; 22 subscribers)": ("", "crawler"),
+    "Mozilla/5.0 (compatible; AcmeCheck/1.0; +https://acme.example/check)": ("", "crawler"),
     # Programs: ua-parser knows these ...
     "curl/8.4.0": ("curl", "api_client"),
     "Wget/1.21.4": ("Wget", "api_client"),

@@ -463,6 +463,25 @@ def test_a_broker_that_stays_away_is_an_outage(tmp_path: Path, free_port: int) -
         )
 
 
+def test_a_stop_ends_a_replay_and_what_it_did_is_told(tmp_path: Path, free_port: int) -> None:
+    file = file_of(tmp_path, log_line())
+    settings = Settings(broker=f"127.0.0.1:{free_port}")
+
+    async def stopped() -> ReplaySummary:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.3, stop.set)
+        return await replay(settings, file=file, format="access-log", bot="b", stop=stop)
+
+    summary = asyncio.run(stopped())
+    assert not summary.is_complete
+    assert "nothing counts twice" in str(summary)
+
+
+def test_after_a_shift_another_run_is_not_said_to_be_harmless(tmp_path: Path) -> None:
+    summary = ReplaySummary(file=tmp_path, topic="t", shift=timedelta(seconds=1))
+    assert "would count beside these" in str(summary)
+
+
 # --- pace ----------------------------------------------------------------------------------------------
 
 
