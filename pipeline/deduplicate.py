@@ -7,6 +7,7 @@ deduplicated raw rows.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 DEFAULT_SPAN = 65_536
@@ -22,17 +23,16 @@ class IdentityMemory:
 
     def __init__(self, span: int = DEFAULT_SPAN) -> None:
         self._span = span
-        self._first_offset: dict[int, int] = {}
+        # A plain dict walks over what was deleted at its front again and again.
+        self._first_offset: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._first_offset)
 
     def is_duplicate(self, identity: int, offset: int) -> bool:
-        """Whether the partition held this identity at a smaller offset, never counting `offset` itself."""
-        first = self._first_offset.setdefault(identity, offset)
-        if first == offset:
-            self._forget_before(offset - self._span)
-        return first < offset
+        """Whether the partition held this identity at a smaller offset of the span, never counting `offset` itself."""
+        self._forget_before(offset - self._span)
+        return self._first_offset.setdefault(identity, offset) < offset
 
     def load(self, known: Iterable[tuple[int, int]]) -> None:
         """Remember (identity, offset) pairs in the order of their offsets, as the store holds them."""

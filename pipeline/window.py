@@ -3,7 +3,7 @@
 Pure. Intervals are tumbling windows of 15 minutes, `[start, end)`, by `event_time`. One is open until two minutes
 after its end; events of one that is not open go to raw rows alone, and the sealer counts them.
 
-A cell is fenced by the last offset it has counted, so that records consumed again change nothing.
+A cell is fenced by the last offset it has seen, so that records consumed again change nothing.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class Window:
             self._cells[bot_id, start] = self._new_cell(snapshot)
 
     def add(self, row: Row, offset: int, *, is_duplicate: bool) -> None:
-        """Count a row of an open interval, unless it is a duplicate or its cell has counted its offset already.
+        """Count a row of an open interval, unless it is a duplicate or its cell has seen its offset already.
 
         Either way the cell goes into the next snapshot: its earlier write may not have become durable.
         """
@@ -207,10 +207,10 @@ class Window:
             cell = self._cells[key] = self._new_cell()
             cell.is_closed = len(self._cells) > self._max_cells
         self._touched.add(key)
-        if offset <= cell.last_offset or is_duplicate:
+        if offset <= cell.last_offset:
             return
-        cell.last_offset = offset
-        if cell.is_closed:
+        cell.last_offset = offset  # a duplicate's too: a cell that holds nothing else has to have one
+        if is_duplicate or cell.is_closed:
             return
         cell.add(row)
         if cell.keys() > MAX_KEYS:
