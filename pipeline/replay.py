@@ -62,7 +62,8 @@ CHUNK_BYTES: Final = 4 << 20
 SLACK_SECONDS: Final = 0.05
 """How far ahead of its time an event may be published, so that not each one is sent alone."""
 LINES_SHOWN: Final = 5
-LINES_PER_LOOK: Final = 1_000
+LINES_PER_TURN: Final = 1_000
+LOOK_SECONDS: Final = 0.2
 PROGRESS_SECONDS: Final = 5.0
 
 
@@ -106,6 +107,14 @@ class ReplaySummary:
     seconds: float = 0.0
     is_complete: bool = False
     """Whether it came to the end of the file."""
+
+    def add(self, event_ms: int | None) -> None:
+        """Count an event that is acknowledged."""
+        self.events += 1
+        if event_ms is not None and MIN_EVENT_MS <= event_ms <= MAX_EVENT_MS:
+            first, last = self.first_event_ms, self.last_event_ms
+            self.first_event_ms = event_ms if first is None else min(first, event_ms)
+            self.last_event_ms = event_ms if last is None else max(last, event_ms)
 
     @property
     def events_per_second(self) -> float:
@@ -247,15 +256,11 @@ async def _events(
 def _check(event: _Event, rules: _Rules, summary: ReplaySummary) -> None:
     """Ask the workers' own stage what will become of the event, and count it. Raises Skipped."""
     try:
-        _, event_ms = decode(rules.topic, event.value, _now_ms())
+        decode(rules.topic, event.value, _now_ms())
     except MalformedEvent as malformed:
         if rules.format != "ndjson":
             raise Skipped(SkipReason.NOT_AN_EVENT) from None
         summary.refused.setdefault(malformed.reason, Tally()).add(event.number)
-    else:
-        first, last = summary.first_event_ms, summary.last_event_ms
-        summary.first_event_ms = event_ms if first is None else min(first, event_ms)
-        summary.last_event_ms = event_ms if last is None else max(last, event_ms)
 
 
 async def _chunks(events: AsyncIterator[_Event], speed: float | None) -> AsyncIterator[list[_Event]]:
@@ -414,14 +419,16 @@ class _Source:
 
         Shows progress. Raises Misconfigured where the file cannot be read to its end.
         """
-        number = 0
+        number, next_look = 0, 0.0
         with _progress(what, self.size) as show:
             try:
                 with self.file.open("rb") as raw, self._unpacked(raw) as source:
                     for number, line in enumerate(_bounded_lines(source), 1):
-                        if number % LINES_PER_LOOK == 0:
+                        if number % LINES_PER_TURN == 0:
+                            await asyncio.sleep(0)  # let others run, and a signal through
+                        if time.monotonic() >= next_look:
+                            next_look = time.monotonic() + LOOK_SECONDS
                             show(raw.tell(), number)
-                            await asyncio.sleep(0)
                         yield number, line
             except (OSError, EOFError, zlib.error) as error:
                 raise Misconfigured(f"cannot read {self.file} beyond line {number}: {error}") from error
@@ -540,7 +547,7 @@ class _Publisher:
             events, await asyncio.gather(*results, return_exceptions=True), strict=True
         ):
             if not isinstance(outcome, BaseException):
-                summary.events += 1
+                summary.add(event.event_ms)
             elif isinstance(outcome, MessageSizeTooLargeError | RecordTooLargeError):
                 summary.skipped.setdefault(SkipReason.TOO_LONG, Tally()).add(event.number)
             elif isinstance(outcome, TopicAuthorizationFailedError):

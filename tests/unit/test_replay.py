@@ -261,8 +261,11 @@ def events_of(
     summary = ReplaySummary(file=file, topic=rules.topic)
 
     async def read() -> list[dict[str, Any]]:
-        events = replaying._events(replaying._Source.checked(file), rules, shift_ms, summary)
-        return [json.loads(event.value) async for event in events]
+        events = []
+        async for event in replaying._events(replaying._Source.checked(file), rules, shift_ms, summary):
+            summary.add(event.event_ms)
+            events.append(json.loads(event.value))
+        return events
 
     return asyncio.run(read()), summary
 
@@ -405,6 +408,32 @@ def test_the_shift_moves_events_too_where_they_have_a_time(tmp_path: Path) -> No
     file = file_of(tmp_path, '{"event_id":"1","event_time":"2024-01-01T00:00:00Z","rating":"none"}')
     (event,), _ = events_of(file, "ndjson", topic="bot_feedback", shift_ms=2000)
     assert (event["event_id"], event["event_time"]) == ("1", 1704067202000)
+
+
+def test_the_summary_says_what_was_published_and_when_it_happened(tmp_path: Path) -> None:
+    events, summary = events_of(file_of(tmp_path, *TRACE.splitlines()), "token-trace")
+    summary.is_complete = True
+    summary.seconds = 0.5
+    assert len(events) == summary.lines == 2
+    assert str(summary).splitlines()[1:] == [
+        "topic                  token_usages",
+        "lines read             2",
+        "events published       2",
+        "lines skipped          0",
+        "first event            2023-11-16T18:15:46.680Z",
+        "last event             2023-11-16T18:15:50.990Z",
+        "took                   0.5 s, 4 events/s",
+    ]
+
+
+def test_progress_is_logged_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(replaying, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(replaying, "LOOK_SECONDS", 0.0)
+    with caplog.at_level("INFO"):
+        events_of(file_of(tmp_path, *[log_line()] * 3), "access-log")
+    assert "publishing: 3 lines, 100 %" in [record.getMessage() for record in caplog.records]
 
 
 # --- what has to be said otherwise ---------------------------------------------------------------------
