@@ -1,0 +1,86 @@
+"""Progress: through when everything appended is durable."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.progress import MAX_OBSERVATIONS, PartitionProgress, Progress
+
+# One turn each: some records are appended, some become durable, then the broker is asked (or not).
+turns = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=60)
+
+
+@given(turns)
+def test_everything_appended_before_the_promised_moment_is_durable(turns: list[tuple[int, int, bool]]) -> None:
+    progress, appended_at, durable = PartitionProgress(), list[int](), 0
+    for now_ms, (appended, flushed, is_asked) in enumerate(turns, 1):
+        asked_ms, end = now_ms * 10, len(appended_at)
+        appended_at += [now_ms * 10 + 5] * appended  # between the answer and the look at the position
+        durable = min(durable + flushed, len(appended_at))
+        if is_asked:
+            progress.observe(asked_ms=asked_ms, end=end, position=durable)
+            promised = progress.caught_up_through_ms
+            assert all(
+                offset < durable for offset, at in enumerate(appended_at) if at < promised
+            ), f"promised {promised} with {durable} of {appended_at} durable"
+            assert progress.lag == max(end - durable, 0)
+
+
+@given(turns)
+def test_the_promise_never_moves_back(turns: list[tuple[int, int, bool]]) -> None:
+    progress, end, durable, before = PartitionProgress(), 0, 0, 0
+    for now_ms, (appended, flushed, _) in enumerate(turns, 1):
+        end += appended
+        durable = min(durable + flushed, end)
+        progress.observe(asked_ms=now_ms, end=end, position=durable)
+        assert progress.caught_up_through_ms >= before
+        before = progress.caught_up_through_ms
+
+
+def test_without_lag_it_is_the_moment_of_asking() -> None:
+    progress = PartitionProgress()
+    for asked_ms in (10, 20):
+        progress.observe(asked_ms=asked_ms, end=5, position=5)
+        assert (progress.caught_up_through_ms, progress.lag) == (asked_ms, 0)
+
+
+def test_while_lagging_it_is_the_last_moment_whose_records_are_durable() -> None:
+    progress = PartitionProgress()
+    seen = []
+    for asked_ms, end, position in [(10, 5, 0), (20, 9, 4), (30, 12, 5), (40, 12, 11), (50, 13, 12)]:
+        progress.observe(asked_ms=asked_ms, end=end, position=position)
+        seen.append((progress.caught_up_through_ms, progress.lag))
+    assert seen == [(0, 5), (0, 5), (10, 7), (20, 1), (30, 1)]
+
+
+def test_a_steady_lag_does_not_hold_the_promise_back_nor_fill_the_memory() -> None:
+    progress = PartitionProgress()
+    for now_ms in range(1, 10 * MAX_OBSERVATIONS):
+        progress.observe(asked_ms=now_ms, end=now_ms * 7, position=(now_ms - 3) * 7)
+    assert progress.caught_up_through_ms == 10 * MAX_OBSERVATIONS - 4
+
+
+def test_after_a_long_standstill_the_promise_is_late_rather_than_wrong() -> None:
+    progress = PartitionProgress()
+    for now_ms in range(1, 3 * MAX_OBSERVATIONS):
+        progress.observe(asked_ms=now_ms, end=now_ms, position=0)
+    progress.observe(asked_ms=3 * MAX_OBSERVATIONS, end=3 * MAX_OBSERVATIONS, position=1)
+    assert progress.caught_up_through_ms in (0, 1)
+
+
+def test_nothing_written_yet_of_a_log_means_all_of_it_lags() -> None:
+    progress = PartitionProgress()
+    progress.observe(asked_ms=10, end=4, position=-1)
+    assert (progress.caught_up_through_ms, progress.lag) == (0, 4)
+
+
+def test_partitions_that_are_not_held_are_forgotten_and_begin_anew() -> None:
+    progress, a, b = Progress(), ("t", 0), ("t", 1)
+    progress.observe(asked_ms=10, ends={a: 1, b: 3}, positions={a: 1, b: 1})
+    assert (progress.lag, progress.partitions[a].caught_up_through_ms) == (2, 10)
+    progress.observe(asked_ms=20, ends={a: 1, b: 3}, positions={b: 1})
+    assert list(progress.partitions) == [b]
+    progress.observe(asked_ms=30, ends={a: 2, b: 3}, positions={a: 1, b: 3})
+    assert progress.partitions[a].caught_up_through_ms == 0
+    assert (progress.lag, progress.partitions[b].caught_up_through_ms) == (1, 30)
