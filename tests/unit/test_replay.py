@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -545,3 +546,12 @@ def test_at_full_speed_chunks_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
         return [len(chunk) async for chunk in replaying._chunks(events, speed=None)]
 
     assert asyncio.run(sizes()) == [2, 2, 1]
+
+
+# --- the documentation ---------------------------------------------------------------------------------
+
+
+def test_the_documentation_names_every_reason_to_skip_a_line() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    table = text.partition("## Lines that are skipped")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(SkipReason)
