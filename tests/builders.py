@@ -72,7 +72,9 @@ def records(values: Iterable[bytes | None], *, first_offset: int = 0) -> list[Fa
     ]
 
 
-def row(columns: Sequence[str], default: Callable[[str], Any] = lambda _: "", **values: Any) -> tuple[Any, ...]:
+def row(
+    columns: Sequence[str], default: Callable[[str], Any] = lambda _: "", **values: Any
+) -> tuple[Any, ...]:
     """A row of a table with these columns, by name."""
     shared = {
         "bot_id": "bot",

@@ -13,9 +13,7 @@ SPAN = 8
 
 # (identity, offset) in the order of offsets, with gaps as compaction and transactions leave them.
 logs = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), max_size=60).map(
-    lambda steps: [
-        (who, sum(step for _, step in steps[: index + 1])) for index, (who, _) in enumerate(steps)
-    ]
+    lambda steps: [(who, sum(step for _, step in steps[: index + 1])) for index, (who, _) in enumerate(steps)]
 )
 
 
@@ -85,4 +83,9 @@ def test_forgetting_costs_the_same_however_long_it_has_gone_on() -> None:
 
 def test_bot_event_and_time_make_an_identity() -> None:
     assert identity("bot", "e", 1) == identity("bot", "e", 1)
-    assert len({identity("bot", "e", 1), identity("b", "e", 1), identity("bot", "f", 1), identity("bot", "e", 2)}) == 4
+    assert (
+        len(
+            {identity("bot", "e", 1), identity("b", "e", 1), identity("bot", "f", 1), identity("bot", "e", 2)}
+        )
+        == 4
+    )
