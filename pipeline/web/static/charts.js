@@ -104,7 +104,7 @@ class Bars {
   constructor(root, pick) {
     this.pick = pick;
     this.svg = s("svg", { "aria-hidden": "true" });
-    this.plot = h("div", { class: "plot", tabindex: 0, role: "slider", "aria-label": "Requests over time, bar by bar", "aria-valuemin": 0 }, this.svg);
+    this.plot = h("div", { class: "plot skeleton", tabindex: 0, role: "slider", "aria-label": "Requests over time, bar by bar", "aria-valuemin": 0 }, this.svg);
     root.replaceChildren(this.plot);
     new ResizeObserver(() => this.#draw()).observe(this.plot);
     this.plot.addEventListener("pointermove", (event) => this.#hover(event));
@@ -121,6 +121,7 @@ class Bars {
     this.#bars = bars;
     this.#active = Math.min(this.#active || bars.length - 1, bars.length - 1);
     this.#anchor = null;
+    this.plot.classList.remove("skeleton");
     this.plot.setAttribute("aria-valuemax", bars.length - 1);
     this.#say();
     this.#draw();

@@ -20,9 +20,10 @@ const SHOWN = 50;
 
 /**
  * A list with a search field in `menu`. `items()` gives [{value, name, note}]; `current()` the value that holds;
- * `pick(value)` is told the choice. `update()` draws it again with what `items` gives by then.
+ * `pick(value)` is told the choice. `open()` runs when it
+ * opens. `update(text)` draws it again with what `items` gives by then, and says `text` where that is nothing at all.
  */
-export function searchable(menu, button, { label, items, current, pick }) {
+export function searchable(menu, button, { label, items, current, pick, open = () => {} }) {
   const list = h("ul", { class: "options", role: "listbox", id: `${menu.id}-options`, "aria-label": label });
   const rest = h("p", { class: "hint" });
   const field = h("input", {
@@ -32,6 +33,7 @@ export function searchable(menu, button, { label, items, current, pick }) {
   menu.replaceChildren(field, list, rest);
   let found = [];
   let active = 0;
+  let nothing = "";
 
   const choose = (value) => {
     menu.hidePopover();
@@ -45,7 +47,7 @@ export function searchable(menu, button, { label, items, current, pick }) {
       option.scrollIntoView({ block: "nearest" });
     });
   };
-  const update = () => {
+  const draw = () => {
     const words = field.value.trim().toLocaleLowerCase().split(/\s+/);
     const all = items().filter(({ value, name }) => words.every((word) => `${name} ${value}`.toLocaleLowerCase().includes(word)));
     found = all.slice(0, SHOWN);
@@ -54,14 +56,14 @@ export function searchable(menu, button, { label, items, current, pick }) {
         h("li", { class: "option", role: "option", id: `${list.id}-${i}`, "aria-selected": String(value === current()), onclick: () => choose(value) },
           h("span", { class: "option-name", title: name }, name), note ? h("span", { class: "note" }, note) : null)),
     );
-    rest.textContent = all.length > SHOWN ? `${all.length - SHOWN} more: type to narrow` : all.length ? "" : "Nothing by that name.";
+    rest.textContent = all.length > SHOWN ? `${all.length - SHOWN} more: type to narrow` : all.length ? "" : nothing || "Nothing by that name.";
     rest.hidden = !rest.textContent;
     field.removeAttribute("aria-activedescendant");
     active = Math.max(0, found.findIndex(({ value }) => value === current()));
     mark();
   };
 
-  field.addEventListener("input", update);
+  field.addEventListener("input", draw);
   field.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && found.length) {
@@ -73,7 +75,13 @@ export function searchable(menu, button, { label, items, current, pick }) {
   });
   hang(menu, button, () => {
     field.value = "";
-    update();
+    draw();
+    open();
   });
-  return { update };
+  return {
+    update: (text = "") => {
+      nothing = text;
+      draw();
+    },
+  };
 }

@@ -94,7 +94,7 @@ function complain(error) {
   if (error === null) return;
   const isOurs = error.status === 400;
   const told = isOurs ? error.message : `${error.message}${resolved ? " What is shown below is from before." : ""}`;
-  box.replaceChildren(fault(told, () => show({ anew: true })));
+  box.replaceChildren(fault(told, () => (state.bot === null ? greet() : show({ anew: true }))));
   if (isOurs) {
     const reset = () => go({ ...state, range: DEFAULT_RANGE, zone: browserZone() });
     box.querySelector("button").replaceWith(h("button", { class: "action", type: "button", onclick: reset }, "Show the last 7 days"));
@@ -136,7 +136,9 @@ function drawControls() {
 function drawRange() {
   const { from, to } = resolved;
   label("range", "Range", rangeName());
-  $("span").textContent = between(from, to);
+  const toTheSecond = (end) => ({ ...end, wall: new Date(Math.floor(end.wall.getTime() / 1000) * 1000) });
+  $("span").textContent = between(toTheSecond(from), toTheSecond(to));
+  $("span").title = `From ${from.text.replace("T", " ")}, up to but not including ${to.text.replace("T", " ")}`;
   document.title = `${state.bot} – ${rangeName()} – Footfall`;
 }
 
@@ -154,10 +156,11 @@ function drawChips() {
 }
 
 /** "up to 14:03:21, 2 s behind": how far the numbers reach, and why not further. */
-function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag }) {
+function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag, late_events_24h: late, dead_letters_24h: refused }) {
   const note = $("freshness");
+  const rejected = refused ? `, ${count(refused, "event")} rejected in 24 h` : "";
   if (!asOf) {
-    note.textContent = "no worker has reported yet";
+    note.textContent = `no worker has reported yet${rejected}`;
     note.classList.add("is-slow");
     return;
   }
@@ -168,8 +171,10 @@ function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag }) {
   const when = behind < DAY_MS / 2 ? write.second(wall) : `${write.date(wall)}, ${write.second(wall)}`;
   const isSlow = behind > BEHIND_IS_SLOW_MS;
   const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
-  note.textContent = `up to ${when}, ${lasting(behind)} behind${why}`;
-  note.title = `Every event that reached Kafka before ${asOf.replace("T", " ")} is in these numbers.`;
+  note.textContent = `up to ${when}, ${lasting(behind)} behind${why}${rejected}`;
+  note.title = `Every event that reached Kafka before ${asOf.replace("T", " ")} is in these numbers.${
+    late ? ` In 24 h ${count(late, "event")} came late, and ${late === 1 ? "is" : "are"} counted where ${late === 1 ? "it belongs" : "they belong"}.` : ""
+  }`;
   note.classList.toggle("is-slow", isSlow);
 }
 
@@ -193,11 +198,9 @@ async function drawNotice(notice) {
   }
   notice.replaceChildren(h("p", {}, "No requests in this range."));
   const { bot, zone } = state;
-  await loadBots();
-  if (notice.hidden || state.bot !== bot) return;
-  const last = bots.find((row) => row.bot_id === bot)?.last_request;
-  if (!last) return;
-  const wall = wallIn(moment(last).ms, zone);
+  const last = await lastRequest(bot, zone);
+  if (last === null || notice.hidden || state.bot !== bot || state.zone !== zone) return;
+  const { wall } = moment(last);
   const day = (days) => new Date(wall.getTime() + days * DAY_MS).toISOString().slice(0, 10);
   notice.replaceChildren(
     h("p", {}, `No requests in this range. The last one was on ${write.day(wall)} at ${write.second(wall)}.`),
@@ -205,32 +208,57 @@ async function drawNotice(notice) {
   );
 }
 
-async function loadBots() {
+/** When the bot's last request was, whatever the range; null where there is none, or no answer. */
+async function lastRequest(bot, zone) {
   try {
-    bots = (await get("/bots")).data.rows;
-    botMenu.update();
+    const { data } = await get(botPath(bot, "requests"), [["from", "2000-01-01"], ["tz", zone], ["limit", 1]]);
+    return data.rows[0]?.time ?? null;
   } catch (error) {
-    if (!(error instanceof Problem)) throw error; // without a list the page still shows its bot
+    if (!(error instanceof Problem)) throw error; // the notice does without
+    return null;
   }
-  return bots;
+}
+
+/** Ask for all bots, a page of a thousand at a time; `bots` grows meanwhile. */
+async function loadBots() {
+  const found = [];
+  let cursor = null;
+  do {
+    const { data } = await get("/bots", [["limit", 1000], ...(cursor === null ? [] : [["cursor", cursor]])]);
+    found.push(...data.rows);
+    cursor = data.next;
+    bots = found;
+    botMenu.update();
+  } while (cursor !== null);
+}
+
+/** Fill the list of bots when it is opened. */
+async function offerBots() {
+  botMenu.update("Loading…");
+  try {
+    await loadBots();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    botMenu.update(error.message);
+  }
 }
 
 /** There is no such bot, or none at all, or none was named. */
 async function greet() {
   const { bot } = state;
-  try {
-    const { data } = await get("/bots");
-    bots = data.rows;
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    $("alert").hidden = false;
-    $("alert").replaceChildren(fault(error.message, () => ($("alert").hidden = true, start())));
-    return;
-  }
   $("main").hidden = $("controls").hidden = $("notes").hidden = $("bot-button").hidden = true;
-  $("welcome").hidden = false;
+  complain(null);
   document.title = "Footfall";
-  if (bot === null && bots.length === 1) return arrive(bots[0].bot_id);
+  if (bot === null) {
+    try {
+      await loadBots();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      return complain(error);
+    }
+    if (bots.length === 1) return arrive(bots[0].bot_id);
+  }
+  $("welcome").hidden = false;
   welcome($("welcome"), bot, bots, arrive);
 }
 
@@ -238,8 +266,7 @@ async function greet() {
 function arrive(bot) {
   state = { ...state, bot };
   history.replaceState(null, "", address(state));
-  show({ anew: true });
-  loadBots();
+  return show({ anew: true });
 }
 
 // ---- controls ----
@@ -248,6 +275,7 @@ const botMenu = searchable($("bot-menu"), $("bot-button"), {
   label: "Bots",
   items: () => bots.map(({ bot_id, requests_7d }) => ({ value: bot_id, name: bot_id, note: `${count(requests_7d, "request")} in 7 days` })),
   current: () => state.bot,
+  open: offerBots,
   pick: (bot) => bot !== state.bot && go({ ...read({ pathname: "", search: "" }), bot, range: state.range, zone: state.zone }),
 });
 
@@ -300,10 +328,7 @@ form.addEventListener("submit", (event) => {
   go({ ...state, range: to === null ? { from } : { from, to } });
 });
 
-$("refresh").addEventListener("click", () => {
-  show({ anew: true });
-  loadBots();
-});
+$("refresh").addEventListener("click", () => show({ anew: true }));
 
 const THEMES = { "": "Auto", light: "Light", dark: "Dark" };
 function drawTheme() {
@@ -330,7 +355,6 @@ function start() {
   state = read(location);
   if (state.bot === null) return greet();
   history.replaceState(null, "", address(state));
-  loadBots();
   return show();
 }
 

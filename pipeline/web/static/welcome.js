@@ -1,12 +1,10 @@
 // Before there is a bot to show: the one command that sends a first event, and the list of bots where there are several.
 
-import { get, Problem } from "./api.js";
+import { botPath, get, Problem } from "./api.js";
 import { h } from "./dom.js";
 import { integer, moment, sortable } from "./format.js";
 
 const LOOK_EVERY_MS = 2_000;
-
-const analytics = (bot) => `/bots/${encodeURIComponent(bot)}/analytics`;
 
 /** One event that happened now, as a command for a POSIX shell. */
 function command(bot) {
@@ -17,23 +15,36 @@ function command(bot) {
 
 /** The bots that there are, to choose from. */
 function botList(rows) {
-  return h("div", { class: "scroller" },
+  const heads = [["Bot", ""], ["Requests in 7 days", "number"], ["Last request, UTC", ""]];
+  return h("div", { class: "panel scroller" },
     h("table", {},
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Bot"), h("th", { scope: "col", class: "number" }, "Requests, 7 days"), h("th", { scope: "col" }, "Last request, UTC"))),
-      h("tbody", {}, ...rows.map((row) =>
+      h("thead", {}, h("tr", {}, ...heads.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))),
+      h("tbody", {}, ...rows.map(({ bot_id, requests_7d, last_request }) =>
         h("tr", {},
-          h("td", {}, h("a", { href: analytics(row.bot_id) }, row.bot_id)),
-          h("td", { class: "number" }, integer(row.requests_7d)),
-          h("td", {}, row.last_request ? sortable(new Date(moment(row.last_request).ms)) : "never"))))));
+          h("td", {}, h("a", { class: "cut", title: bot_id, href: `/bots/${encodeURIComponent(bot_id)}/analytics` }, bot_id)),
+          h("td", { class: "number" }, integer(requests_7d)),
+          h("td", {}, last_request ? sortable(moment(last_request).wall) : "never"))))));
+}
+
+/** The bot that has arrived: the one waited for, or where none is, the first there is; null before that. */
+async function arrived(bot) {
+  if (bot === null) return (await get("/bots", [["limit", 1]])).data.rows[0]?.bot_id ?? null;
+  try {
+    await get(botPath(bot, "requests"), [["limit", 1]]);
+    return bot;
+  } catch (error) {
+    if (error.isUnknownBot) return null;
+    throw error;
+  }
 }
 
 /**
  * Fill `root`: `bot` is the one that was asked for and is not known, or null. `onArrival(bot)` is told when it is
  * known, or, where none was asked for, when the first one is.
  */
-export function welcome(root, bot, rows, onArrival) {
-  if (bot === null && rows.length) {
-    root.replaceChildren(h("h1", {}, "Bots"), botList(rows));
+export function welcome(root, bot, bots, onArrival) {
+  if (bot === null && bots.length) {
+    root.replaceChildren(h("h1", {}, "Bots"), botList(bots));
     return;
   }
   const curl = command(bot ?? "my-bot");
@@ -42,21 +53,20 @@ export function welcome(root, bot, rows, onArrival) {
     await navigator.clipboard.writeText(curl);
     copy.textContent = "Copied";
   });
-  const waiting = h("p", { class: "hint waiting", role: "status" }, "Waiting for the first event…");
-  root.replaceChildren(
+  const waiting = h("p", { class: "hint", role: "status" }, "Waiting for the first event…");
+  root.replaceChildren(...[
     h("h1", {}, bot === null ? "No bot yet" : `Nothing from “${bot}” yet`),
     h("p", {}, "Footfall shows a bot as soon as its first event arrives. This sends one:"),
     h("pre", { class: "command", tabindex: 0 }, h("code", {}, curl)),
-    h("p", {}, copy),
+    navigator.clipboard ? h("p", {}, copy) : null, // only a secure origin may write there
     waiting,
-    ...(bot !== null && rows.length ? [h("h2", {}, "Bots that are here"), botList(rows)] : []),
-  );
+    ...(bot === null ? [] : [h("p", {}, h("a", { href: "/" }, "All bots"))]),
+  ].filter(Boolean));
   const look = async () => {
-    if (root.hidden) return;
+    if (!waiting.isConnected || root.hidden) return;
     try {
-      const { data } = await get("/bots");
-      const arrived = data.rows.find(({ bot_id }) => bot === null || bot_id === bot);
-      if (arrived) return onArrival(arrived.bot_id);
+      const found = await arrived(bot);
+      if (found !== null) return onArrival(found);
       waiting.textContent = "Waiting for the first event…";
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
