@@ -97,6 +97,12 @@ async def write_progress(store: Store, rows: Sequence[tuple[str, str, int, int, 
     await store.insert("footfall.progress", columns, rows, origin="progress")
 
 
+async def read_progress(store: Store, *, epochs: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Caught up through, in ms, by (topic, partition), as workers said last."""
+    rows = await store.rows(sql("progress_of_partitions"), {"epochs": epochs})
+    return {(topic, partition): caught_up_ms for topic, partition, caught_up_ms in rows}
+
+
 async def open_cells(
     store: Store, topic: Topic, *, epoch: str, partitions: Sequence[int], first_open_ms: int
 ) -> list[tuple[int, str, int, Sequence[Any]]]:

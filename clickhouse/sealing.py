@@ -32,10 +32,10 @@ async def last_pass(store: Store, topic: Topic) -> LastPass:
     return LastPass(version=version, provisional_from_ms=provisional_from_ms)
 
 
-async def caught_up_through_ms(store: Store, topic: Topic) -> int | None:
-    """Through when every partition of a topic has been consumed; None before any worker has said."""
-    value = (await store.rows(sql("progress_of_topic"), {"topic": topic.value}))[0][0]
-    return None if value is None else int(value)
+async def caught_up_through_ms(store: Store, topic: Topic, *, partitions: int) -> int:
+    """Through when all `partitions` of a topic have been consumed; 0 as long as not all of them have been once."""
+    parameters = {"topic": topic.value, "partitions": partitions}
+    return int((await store.rows(sql("progress_of_topic"), parameters))[0][0])
 
 
 async def find(
@@ -47,6 +47,7 @@ async def find(
     due_from_ms: int,
     due_before_ms: int,
     open_until_ms: int,
+    settled_us: int,
     guard_us: int,
     limit: int,
 ) -> int:
@@ -60,6 +61,7 @@ async def find(
             "due_from_ms": due_from_ms,
             "due_before_ms": due_before_ms,
             "open_until_ms": open_until_ms,
+            "settled_us": settled_us,
             "guard_us": guard_us,
             "limit": limit,
         },
@@ -72,13 +74,16 @@ async def seal_intervals(store: Store, topic: Topic, *, version: int) -> None:
     await store.command(sql(f"seal_15m_{topic}"), {"version": version})
 
 
-async def seal_days(
-    store: Store, topic: Topic, *, last_version: int, version: int, due_before_ms: int
-) -> None:
-    """Compute the days of the intervals queued after `last_version`, as far as they are over."""
+async def seal_days(store: Store, topic: Topic, last: LastPass, *, version: int, due_before_ms: int) -> None:
+    """Compute the days that were touched or came due after the last pass, as far as they are over."""
     await store.command(
         sql(f"seal_1d_{topic}"),
-        {"last_version": last_version, "version": version, "due_before_ms": due_before_ms},
+        {
+            "last_version": last.version,
+            "last_due_before_ms": last.provisional_from_ms,
+            "version": version,
+            "due_before_ms": due_before_ms,
+        },
     )
 
 

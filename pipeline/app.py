@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
 from faust.types import TP
 
 from clickhouse.client import Store
 from pipeline.config import Settings
 from pipeline.dead_letter import headers
 from pipeline.enrich import Geography
+from pipeline.errors import Unavailable
 from pipeline.flow import Decoded, Flow
+from pipeline.insist import Abandoned, Insistence
 from pipeline.sink import Sink
 from pipeline.topics import broker_client, topic_epochs
 from pipeline.transport import Consumer
@@ -66,6 +71,7 @@ class App(faust.App):
         self.flush_interval_seconds = settings.flush_interval_seconds
         self.connection = connection
         self.sink = Sink(store)
+        self.insist = Insistence("broker")
         self.flows = {
             topic: Flow(
                 topic,
@@ -104,7 +110,7 @@ class App(faust.App):
         by_source: dict[str, list[int]] = {flow.source: [] for flow in self.flows.values()}
         for tp in assigned:
             by_source[tp.topic].append(tp.partition)
-        epochs = await self.sink.insist(self._epochs, is_current)
+        epochs = await self.insist(self._epochs, is_current)
         positions: dict[TP, int] = {}
         for flow in self.flows.values():
             resumed = await flow.resume(epochs[flow.source], by_source[flow.source], is_current)
@@ -123,14 +129,22 @@ class App(faust.App):
         return {topic: str(epoch) for topic, epoch in epochs.items()}
 
     async def refuse(self, decoded: Decoded) -> None:
-        """Send a batch's dead letters to their topic; done when the broker has them."""
+        """Send a batch's dead letters to their topic; done when the broker has them all, or the batch is not ours."""
+        if decoded.dead_letters:
+            with suppress(Abandoned):
+                await self.insist(lambda: self._send_dead_letters(decoded), decoded.batch.is_current)
+
+    async def _send_dead_letters(self, decoded: Decoded) -> None:
         topic = self._dead_letter_topics[decoded.topic]
-        sent = [
-            await topic.send(key=letter.key, value=letter.value, headers=headers(letter), force=True)
-            for letter in decoded.dead_letters
-        ]
-        for pending in sent:
-            await pending
+        try:
+            sent = [
+                await topic.send(key=letter.key, value=letter.value, headers=headers(letter), force=True)
+                for letter in decoded.dead_letters
+            ]
+            for pending in sent:
+                await pending
+        except (KafkaError, ProducerSendError) as error:
+            raise Unavailable(f"dead letters were not taken: {error!r}") from error
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         """Faust's hook. Faust would commit and restart the agent, which then swallows events: the worker stops."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -169,11 +170,13 @@ def _has_duplicate_key(value: bytes, *, is_flat: bool) -> bool:
     """Whether any object in `value`, which is valid JSON, names a key twice."""
     if is_flat and b"\\" not in value:
         # Each key and each string value takes two quotes, and nothing else does.
-        fields = _decode_any(value)
-        strings = sum([field.__class__ is str for field in fields.values()])
-        return bool(value.count(b'"') != 2 * (len(fields) + strings))
+        with suppress(msgspec.ValidationError):  # a number that no double can hold
+            fields = _decode_any(value)
+            strings = sum([field.__class__ is str for field in fields.values()])
+            return bool(value.count(b'"') != 2 * (len(fields) + strings))
     try:
-        json.loads(value, object_pairs_hook=_refuse_duplicates)
+        # Numbers stay text: Python refuses to read very long ones.
+        json.loads(value, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)
     except _DuplicateKeyError:
         return True
     return False

@@ -20,8 +20,9 @@ from pipeline.dead_letter import dead_letter
 from pipeline.decode import MalformedEvent, decode
 from pipeline.deduplicate import DEFAULT_SPAN, IdentityMemory, identity
 from pipeline.enrich import Geography
+from pipeline.insist import Abandoned
 from pipeline.rows import BUILD_ROW, Row
-from pipeline.sink import Abandoned, Flush, Sink
+from pipeline.sink import Flush, Sink
 from pipeline.window import RequestCell, TokenCell, Window, first_open, interval_start, last_open
 from schemas.dead_letter import DeadLetter
 from schemas.topics import Topic

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 MAX_OBSERVATIONS = 120
@@ -21,30 +21,34 @@ class PartitionProgress:
     def observe(self, *, asked_ms: int, end: int, position: int) -> None:
         """The broker was asked at `asked_ms` and said that `end` comes next; `position` is the next to be read."""
         self.lag = max(end - max(position, 0), 0)
-        if not self._ends or self._ends[-1][1] != end or self.lag == 0:
-            self._ends.append((asked_ms, end))
-        while self._ends and self._ends[0][1] <= position:
+        self._ends.append((asked_ms, end))
+        while self._ends and self._ends[0][1] <= max(position, 0):
             self.caught_up_through_ms = self._ends.popleft()[0]
-        if self.lag == 0:
-            self.caught_up_through_ms = asked_ms
-            self._ends.clear()
+
+
+Key = tuple[str, int]
+"""Topic, partition."""
 
 
 class Progress:
-    """Progress of every partition held, by (topic, partition)."""
+    """Progress of every partition held."""
 
     def __init__(self) -> None:
-        self.partitions: dict[tuple[str, int], PartitionProgress] = {}
+        self.partitions: dict[Key, PartitionProgress] = {}
 
-    def observe(
-        self, *, asked_ms: int, ends: Mapping[tuple[str, int], int], positions: Mapping[tuple[str, int], int]
-    ) -> None:
-        """Take one answer of the broker in; what is not held any more is forgotten."""
+    def hold(self, keys: Iterable[Key], caught_up_through_ms: Mapping[Key, int]) -> None:
+        """Follow these partitions and no others; for new ones, how far others had caught up with them."""
         self.partitions = {
-            key: self.partitions.get(key) or PartitionProgress() for key in ends if key in positions
+            key: self.partitions.get(key)
+            or PartitionProgress(caught_up_through_ms=caught_up_through_ms.get(key, 0))
+            for key in keys
         }
+
+    def observe(self, *, asked_ms: int, ends: Mapping[Key, int], positions: Mapping[Key, int]) -> None:
+        """Take one answer of the broker in."""
         for key, partition in self.partitions.items():
-            partition.observe(asked_ms=asked_ms, end=ends[key], position=positions[key])
+            if key in ends and key in positions:
+                partition.observe(asked_ms=asked_ms, end=ends[key], position=positions[key])
 
     @property
     def lag(self) -> int:

@@ -17,22 +17,26 @@ from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
-GUARD_MS = 60_000
-"""An interval touched by a row is sealed again this much later: a row that was given its time of ingestion earlier may
-have become readable only then."""
+SETTLED_MS = 3_000
+GUARD_MS = 45_000
+"""An interval touched by a row is sealed again at every pass until the first of these is over, and once when the second
+is: a row that was given its time of ingestion earlier may have become readable only then."""
 LOOK_BACK_MS = 2 * GUARD_MS
 """How far before the last pass rows are looked for."""
 MAX_INTERVALS = 5_000
 """As many are sealed by one statement; bounds the store's memory."""
 
 
-async def seal(store: Store, topic: Topic) -> None:
-    """One pass: seal what is due, and say how far every reader can see. Raises StoreError."""
+async def seal(store: Store, topic: Topic, *, partitions: int) -> None:
+    """One pass: seal what is due, and say how far every reader can see. Raises StoreError.
+
+    `partitions` is how many the topic has.
+    """
     last = await sealing.last_pass(store, topic)
     while True:
         version = await sealing.clock_us(store)
         # Before raw is read: what was durable then is what this pass makes visible.
-        data_as_of_ms = await sealing.caught_up_through_ms(store, topic)
+        data_as_of_ms = await sealing.caught_up_through_ms(store, topic, partitions=partitions)
         now_ms = version // 1000
         due_before_ms = interval_start(now_ms - GRACE_MS)
         if topic not in sealing.SEALED_TOPICS:
@@ -45,6 +49,7 @@ async def seal(store: Store, topic: Topic) -> None:
             due_from_ms=last.provisional_from_ms,
             due_before_ms=due_before_ms,
             open_until_ms=now_ms + AHEAD_MS - SLACK_MS,
+            settled_us=SETTLED_MS * 1000,
             guard_us=GUARD_MS * 1000,
             limit=MAX_INTERVALS,
         )
@@ -53,11 +58,8 @@ async def seal(store: Store, topic: Topic) -> None:
             metrics.SEALED_INTERVALS.labels(topic=topic).inc(found)
         if found < MAX_INTERVALS:
             # Also what an earlier pass queued and did not come to.
-            await sealing.seal_days(
-                store, topic, last_version=last.version, version=version, due_before_ms=due_before_ms
-            )
+            await sealing.seal_days(store, topic, last, version=version, due_before_ms=due_before_ms)
             break
-    if data_as_of_ms is not None:
-        await sealing.complete(
-            store, topic, version=version, due_before_ms=due_before_ms, data_as_of_ms=data_as_of_ms
-        )
+    await sealing.complete(
+        store, topic, version=version, due_before_ms=due_before_ms, data_as_of_ms=data_as_of_ms
+    )

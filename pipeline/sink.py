@@ -6,32 +6,18 @@ last. A crash between any two repeats work; it loses and doubles nothing.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from clickhouse import ledger
-from clickhouse.client import Store, StoreError
-from pipeline.errors import RestartNeeded, Unavailable
-from pipeline.metrics import STORE_ERRORS
+from clickhouse.client import Store
+from pipeline.errors import RestartNeeded
+from pipeline.insist import Insistence
 from schemas.dead_letter import DeadLetter
 from schemas.topics import Topic
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 10.0
-
-
-class Abandoned(Exception):
-    """The partitions belong to another worker by now. Drop the batch, acknowledge nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +39,7 @@ class Sink:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.failing_since: float | None = None
-        """Loop time of the first of the present run of failures; None while the store does as asked."""
+        self.insist = Insistence("store")
 
     async def flush(self, flush: Flush) -> None:
         """Make everything in `flush` durable. Raises Abandoned, or RestartNeeded when the ledger has moved."""
@@ -109,27 +94,6 @@ class Sink:
                     f"{entry.position}: another worker has gone on from there"
                 )
         return True
-
-    async def insist(self, effect: Callable[[], Awaitable[T]], is_current: Callable[[], bool]) -> T:
-        """The effect's result, however often it takes. Raises Abandoned once the batch is not current."""
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            if not is_current():
-                raise Abandoned
-            try:
-                result = await effect()
-            except (StoreError, Unavailable) as error:
-                STORE_ERRORS.labels(code=getattr(error, "code", 0)).inc()
-                if self.failing_since is None:
-                    self.failing_since = asyncio.get_running_loop().time()
-                    log.warning("the store does not take a write, trying again until it does: %s", error)
-            else:
-                if self.failing_since is not None:
-                    log.info("the store takes writes again")
-                    self.failing_since = None
-                return result
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def _by_month(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:

@@ -20,7 +20,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from pipeline.batches import Batch
-from pipeline.sink import Abandoned
+from pipeline.insist import Abandoned
 
 if TYPE_CHECKING:
     from pipeline.app import App
@@ -59,12 +59,16 @@ class Consumer(AIOKafkaConsumer):
         """Whether the present assignment has been read from the ledger."""
         return self._resumed_number == self._assignment_number
 
+    def _is_current(self, number: int) -> bool:
+        # After an agent's failure nothing may go on: the next batch would look as if the failed one were a gap.
+        return number == self._assignment_number and self.app.failure is None
+
     async def _resume(self) -> None:
         """Seek every assigned partition to where the ledger says, and commit that position."""
         number = self._assignment_number
         try:
             positions: Mapping[TP, int] = await self.app.resume(
-                self.assignment(), lambda: number == self._assignment_number
+                self.assignment(), lambda: self._is_current(number)
             )
             beginnings = await self._thread.earliest_offsets(*positions) if positions else {}
             # An offset that the broker has no more would make it choose for itself.
@@ -141,7 +145,7 @@ class Consumer(AIOKafkaConsumer):
         batch = Batch(
             topic=topic,
             partitions=partitions,
-            is_current=lambda: number == self._assignment_number,
+            is_current=lambda: self._is_current(number),
             acknowledge=acknowledge,
         )
         return batch
@@ -158,7 +162,12 @@ class Consumer(AIOKafkaConsumer):
         acknowledged, self._acknowledged = self._acknowledged, {}
         held = self.assignment()
         positions = {tp: offset for tp, offset in acknowledged.items() if tp in held}
-        return bool(positions) and bool(await self._commit(positions))
+        if not positions:
+            return False
+        if not await self._commit(positions):
+            self._acknowledged = positions | self._acknowledged
+            return False
+        return True
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)

@@ -204,9 +204,8 @@ class Watcher:
             raise RestartNeeded("Faust ended")
         is_resumed = app.batch_consumer.is_resumed
         self._health.note("partitions", None if is_resumed else "not assigned yet")
-        self._health.note(
-            "store", "writes fail; trying again" if app.sink.failing_since is not None else None
-        )
+        self._health.note("store", app.sink.insist.problem)
+        self._health.note("broker", app.insist.problem)
         if is_resumed:
             await self._observe_progress()
         self._watch_for_standstill(is_resumed)
@@ -221,33 +220,35 @@ class Watcher:
             self._health.note("broker", f"{error!r}")
             return
         self._health.note("broker", None)
-        sources = {flow.source: flow for flow in app.flows.values()}
+        by_topic = {flow.topic.value: flow for flow in app.flows.values()}
+        topics = {flow.source: flow.topic.value for flow in app.flows.values()}
         positions = {
-            (flow.source, partition): max(state.position, state.beginning)
-            for flow in app.flows.values()
+            (topic, partition): max(state.position, state.beginning)
+            for topic, flow in by_topic.items()
             for partition, state in flow.partitions.items()
         }
+        if positions.keys() != self._progress.partitions.keys():
+            try:
+                known = await ledger.read_progress(
+                    self._store, epochs=[flow.epoch for flow in app.flows.values()]
+                )
+            except StoreError:
+                return
+            self._progress.hold(positions, known)
         self._progress.observe(
             asked_ms=asked_ms,
-            ends={(tp.topic, tp.partition): end for tp, end in ends.items()},
+            ends={(topics[tp.topic], tp.partition): end for tp, end in ends.items()},
             positions=positions,
         )
         partitions = self._progress.partitions.items()
         for flow in app.flows.values():
             metrics.ASSIGNED_PARTITIONS.labels(topic=flow.topic).set(len(flow.partitions))
         metrics.CONSUMER_LAG.clear()
-        for (source, partition), progress in partitions:
-            metrics.CONSUMER_LAG.labels(topic=sources[source].topic, partition=partition).set(progress.lag)
+        for (topic, partition), progress in partitions:
+            metrics.CONSUMER_LAG.labels(topic=topic, partition=partition).set(progress.lag)
         rows = [
-            (
-                sources[source].topic.value,
-                sources[source].epoch,
-                partition,
-                progress.caught_up_through_ms,
-                progress.lag,
-            )
-            for (source, partition), progress in partitions
-            if progress.caught_up_through_ms
+            (topic, by_topic[topic].epoch, partition, progress.caught_up_through_ms, progress.lag)
+            for (topic, partition), progress in partitions
         ]
         if rows:
             await self._try_store(ledger.write_progress(self._store, rows))
@@ -255,23 +256,19 @@ class Watcher:
     def _watch_for_standstill(self, is_resumed: bool) -> None:
         now = time.monotonic()
         lagging = {topic for (topic, _), progress in self._progress.partitions.items() if progress.lag}
-        moved = any(
-            now - flow.last_flush < WATCHDOG_SECONDS
+        hanging = [
+            flow.source
             for flow in self._app.flows.values()
-            if flow.source in lagging
-        )
-        is_away = self._app.sink.failing_since is not None or "broker" in self._health.waiting_for
-        stands_still = not is_away and (not is_resumed or (bool(lagging) and not moved))
+            if flow.topic in lagging and now - flow.last_flush > WATCHDOG_SECONDS
+        ]
+        is_away = "store" in self._health.waiting_for or "broker" in self._health.waiting_for
+        stands_still = not is_away and (not is_resumed or bool(hanging))
         if not stands_still:
             self._stuck_since = None
         elif self._stuck_since is None:
             self._stuck_since = now
         elif now - self._stuck_since > WATCHDOG_SECONDS:
-            what = (
-                "no partitions were assigned"
-                if not is_resumed
-                else f"nothing was written of {sorted(lagging)}"
-            )
+            what = "no partitions were assigned" if not is_resumed else f"nothing was written of {hanging}"
             raise RestartNeeded(f"broker and store answer, but {what} for {WATCHDOG_SECONDS:.0f} s")
 
     async def check_epochs(self) -> None:
@@ -301,7 +298,8 @@ class Watcher:
             if self._app.batch_consumer.is_resumed and 0 in flow.partitions:
                 metrics.SEAL_LAG.labels(topic=topic).set(time.monotonic() - last_pass)
                 began = time.monotonic()
-                if await self._try_store(seal(self._store, topic)):
+                partitions = self._app.batch_consumer.topic_partitions(flow.source) or 1
+                if await self._try_store(seal(self._store, topic, partitions=partitions)):
                     last_pass = began
 
         return run

@@ -2,7 +2,7 @@
 -- (both null where a topic was never sealed), how many records wait, how many events came late or were refused in a day.
 -- Reads one row per topic of seal_passes, one per partition of progress, a day of the ledger and of dead letters.
 SELECT
-    (SELECT if(count() = length({topics:Array(String)}), toUnixTimestamp64Milli(min(data_as_of)), NULL)
+    (SELECT if(count() = length({topics:Array(String)}), nullIf(toUnixTimestamp64Milli(min(data_as_of)), 0), NULL)
      FROM footfall.seal_passes FINAL WHERE topic IN {topics:Array(String)}) AS data_as_of_ms,
     (SELECT if(count() = length({topics:Array(String)}), toUnixTimestamp64Milli(min(provisional_from)), NULL)
      FROM footfall.seal_passes FINAL WHERE topic IN {topics:Array(String)}) AS provisional_from_ms,

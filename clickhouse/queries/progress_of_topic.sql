@@ -1,5 +1,6 @@
--- How far the slowest partition of a topic's present life has been consumed; NULL before any has said. Reads progress.
-SELECT if(count() = 0, NULL, toUnixTimestamp64Milli(min(caught_up_through)))
+-- Through when all partitions of a topic's present life have been consumed, in milliseconds; 0 as long as not every one of
+-- them has been once. Reads progress.
+SELECT if(count() < {partitions:UInt32}, 0, toUnixTimestamp64Milli(min(caught_up_through)))
 FROM footfall.progress FINAL
 WHERE topic = {topic:String}
   AND epoch = (SELECT argMax(epoch, written_at) FROM footfall.progress WHERE topic = {topic:String})

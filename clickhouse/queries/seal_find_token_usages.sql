@@ -1,8 +1,8 @@
 -- Which intervals have to be computed from raw rows now: at most {limit}, the oldest first. Reads raw rows ingested lately,
--- the cells of intervals that came due, and what is sealed already.
+-- those of intervals that came due since the last pass, and what is sealed already.
 --
--- An interval touched by a row at t is sealed at once, and once more when the guard has passed: by then a row that was
--- given its ingested_at earlier but became readable later is there too. One not due yet is left to its cells, unless it
+-- An interval touched by a row at t is sealed at every pass until t has settled, and once more when the guard has passed:
+-- by then a row that was given its ingested_at earlier but became readable later is there too. One not due yet is left to its cells, unless it
 -- lies outside what workers hold open, is sealed already, or a cell of it was closed.
 INSERT INTO footfall.seal_queue (topic, version, bot_id, interval_start)
 WITH
@@ -18,9 +18,9 @@ WITH
     ),
     come_due AS
     (
-        SELECT DISTINCT bot_id, interval_start
-        FROM footfall.token_usages_cells
-        WHERE interval_start >= fromUnixTimestamp64Milli({due_from_ms:Int64}, 'UTC') AND interval_start < due_before
+        SELECT DISTINCT bot_id, toStartOfInterval(event_time, INTERVAL 900000 MILLISECOND) AS interval_start
+        FROM footfall.token_usages
+        WHERE event_time >= fromUnixTimestamp64Milli({due_from_ms:Int64}, 'UTC') AND event_time < due_before
     ),
     candidates AS
     (
@@ -48,7 +48,7 @@ WHERE (interval_start < due_before
        OR interval_start > fromUnixTimestamp64Milli({open_until_ms:Int64}, 'UTC')
        OR sealed_at > 0
        OR is_closed = 1)
-  AND (sealed_at <= touched_at
+  AND (sealed_at <= touched_at + {settled_us:Int64}
        OR (sealed_at < touched_at + {guard_us:Int64} AND {version:Int64} >= touched_at + {guard_us:Int64})
        OR sealed_at = 0)
 ORDER BY interval_start, bot_id

@@ -219,6 +219,13 @@ def test_what_the_contract_allows_is_accepted(extra: dict[str, object]) -> None:
     assert event.event_id == "e1"
 
 
+@pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"1" * 5000, b"0." + b"1" * 5000])
+def test_a_number_that_no_double_holds_in_an_unknown_field_disturbs_nobody(number: bytes) -> None:
+    raw = json.dumps(REQUEST).encode()[:-1] + b',"x":' + number + b"}"
+    assert decode(Topic.BOT_REQUESTS, raw, NOW)[0].event_id == "e1"
+    assert refusal(Topic.BOT_REQUESTS, raw[:-1] + b',"x":1}')[0] is Reason.DUPLICATE_KEY
+
+
 def test_the_same_value_decides_by_its_records_time_not_by_our_clock() -> None:
     future = REQUEST | {"event_time": NOW + 400_000}
     assert refusal(Topic.BOT_REQUESTS, future)[0] is Reason.IN_THE_FUTURE
