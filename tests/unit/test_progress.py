@@ -12,7 +12,9 @@ turns = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()),
 
 
 @given(turns)
-def test_everything_appended_before_the_promised_moment_is_durable(turns: list[tuple[int, int, bool]]) -> None:
+def test_everything_appended_before_the_promised_moment_is_durable(
+    turns: list[tuple[int, int, bool]],
+) -> None:
     progress, appended_at, durable = PartitionProgress(), list[int](), 0
     for now_ms, (appended, flushed, is_asked) in enumerate(turns, 1):
         asked_ms, end = now_ms * 10, len(appended_at)
@@ -21,9 +23,9 @@ def test_everything_appended_before_the_promised_moment_is_durable(turns: list[t
         if is_asked:
             progress.observe(asked_ms=asked_ms, end=end, position=durable)
             promised = progress.caught_up_through_ms
-            assert all(
-                offset < durable for offset, at in enumerate(appended_at) if at < promised
-            ), f"promised {promised} with {durable} of {appended_at} durable"
+            assert all(offset < durable for offset, at in enumerate(appended_at) if at < promised), (
+                f"promised {promised} with {durable} of {appended_at} durable"
+            )
             assert progress.lag == max(end - durable, 0)
 
 
@@ -48,10 +50,17 @@ def test_without_lag_it_is_the_moment_of_asking() -> None:
 def test_while_lagging_it_is_the_last_moment_whose_records_are_durable() -> None:
     progress = PartitionProgress()
     seen = []
-    for asked_ms, end, position in [(10, 5, 0), (20, 9, 4), (30, 12, 5), (40, 12, 11), (50, 13, 12)]:
+    for asked_ms, end, position in [
+        (10, 5, 0),
+        (20, 9, 4),
+        (30, 12, 5),
+        (40, 12, 11),
+        (50, 13, 12),
+        (60, 14, 12),
+    ]:
         progress.observe(asked_ms=asked_ms, end=end, position=position)
         seen.append((progress.caught_up_through_ms, progress.lag))
-    assert seen == [(0, 5), (0, 5), (10, 7), (20, 1), (30, 1)]
+    assert seen == [(0, 5), (0, 5), (10, 7), (20, 1), (40, 1), (40, 2)]
 
 
 def test_a_steady_lag_does_not_hold_the_promise_back_nor_fill_the_memory() -> None:
@@ -75,12 +84,35 @@ def test_nothing_written_yet_of_a_log_means_all_of_it_lags() -> None:
     assert (progress.caught_up_through_ms, progress.lag) == (0, 4)
 
 
-def test_partitions_that_are_not_held_are_forgotten_and_begin_anew() -> None:
-    progress, a, b = Progress(), ("t", 0), ("t", 1)
-    progress.observe(asked_ms=10, ends={a: 1, b: 3}, positions={a: 1, b: 1})
-    assert (progress.lag, progress.partitions[a].caught_up_through_ms) == (2, 10)
-    progress.observe(asked_ms=20, ends={a: 1, b: 3}, positions={b: 1})
-    assert list(progress.partitions) == [b]
-    progress.observe(asked_ms=30, ends={a: 2, b: 3}, positions={a: 1, b: 3})
-    assert progress.partitions[a].caught_up_through_ms == 0
-    assert (progress.lag, progress.partitions[b].caught_up_through_ms) == (1, 30)
+A, B = ("t", 0), ("t", 1)
+
+
+def test_partitions_that_are_not_held_any_more_are_forgotten() -> None:
+    progress = Progress()
+    progress.hold([A, B], {})
+    progress.observe(asked_ms=10, ends={A: 1, B: 3}, positions={A: 1, B: 1})
+    assert (progress.lag, progress.partitions[A].caught_up_through_ms) == (2, 10)
+    progress.hold([B], {})
+    progress.observe(asked_ms=20, ends={A: 9, B: 3}, positions={A: 1, B: 3})
+    assert list(progress.partitions) == [B]
+    assert (progress.lag, progress.partitions[B].caught_up_through_ms) == (0, 20)
+
+
+def test_a_partition_taken_over_keeps_the_promise_of_whoever_held_it() -> None:
+    progress = Progress()
+    progress.hold([A], {A: 70})
+    progress.observe(asked_ms=100, ends={A: 5}, positions={A: 3})
+    assert progress.partitions[A].caught_up_through_ms == 70
+    progress.hold([A, B], {A: 1})
+    assert progress.partitions[A].caught_up_through_ms == 70, "what this worker knows is newer"
+    assert progress.partitions[B].caught_up_through_ms == 0
+
+
+def test_an_answer_about_some_partitions_says_nothing_of_the_others() -> None:
+    progress = Progress()
+    progress.hold([A, B], {})
+    progress.observe(asked_ms=10, ends={A: 1}, positions={A: 1, B: 1})
+    assert (progress.partitions[A].caught_up_through_ms, progress.partitions[B].caught_up_through_ms) == (
+        10,
+        0,
+    )
