@@ -5,12 +5,15 @@ Instants are integer milliseconds since the epoch. What is unknown is None. Ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Final, Literal
 
-from clickhouse.client import Parameters, Store, sql
+from clickhouse.client import Parameters, Store, StoreError, sql
 from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
 from schemas.topics import Topic
 
@@ -54,6 +57,18 @@ _READ: Final = {
 }
 
 
+_EXPORT: Final = {
+    **_READ,
+    "max_execution_time": 3600,
+    # One moment for the count and the rows.
+    "enable_shared_storage_snapshot_in_query": 1,
+    "format_csv_null_representation": "",
+    "output_format_csv_crlf_end_of_line": 1,
+    "output_format_json_escape_forward_slashes": 0,
+    "output_format_json_quote_64bit_integers": 0,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
     """Of one bot, the time from `start_ms` on and before `end_ms`."""
@@ -62,13 +77,17 @@ class Span:
     start_ms: int
     end_ms: int
 
+    def in_calendar(self) -> tuple[int, int]:
+        """The same span as far as stored events can tell: start and end within what the store can hold."""
+        return _in_calendar(self.start_ms), _in_calendar(self.end_ms)
+
     def parameters(self) -> Parameters:
         """For queries of raw rows."""
         return {"bot": self.bot_id, "start": _time(self.start_ms), "end": _time(self.end_ms)}
 
     def parts(self) -> Parameters:
         """For queries that read whole intervals from rollups and the cut ones at both ends from raw rows."""
-        start, end = _in_calendar(self.start_ms), _in_calendar(self.end_ms)
+        start, end = self.in_calendar()
         inner_start = start + -start % INTERVAL_MS
         inner_end = end - end % INTERVAL_MS
         if inner_start >= inner_end:
@@ -152,6 +171,10 @@ class Freshness:
 
 
 _ROWS: Final[Mapping[RowTopic, str]] = {Topic.BOT_REQUESTS: "request_rows", Topic.TOKEN_USAGES: "token_rows"}
+_EXPORTS: Final[Mapping[RowTopic, str]] = {
+    Topic.BOT_REQUESTS: "request_export",
+    Topic.TOKEN_USAGES: "token_export",
+}
 
 Position = tuple[int, str]
 """(event time, event_id): where a page of rows ended."""
@@ -267,6 +290,75 @@ async def rows(
         {name: None if value == "" else value for name, value in zip(COLUMNS[topic], row, strict=True)}
         for row in await store.rows(sql(_ROWS[topic]), parameters, _READ)
     ]
+
+
+class ExportFormat(StrEnum):
+    """What the store writes rows as; the value is its own name of it."""
+
+    CSV = "CSV"
+    """RFC 4180 without a header; cells that a spreadsheet would take for a formula begin with `'`."""
+    JSON_LINES = "JSONEachRow"
+    """An object a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZoneOffset:
+    """From `since_ms` on the wall clock is `offset_ms` ahead of UTC, which times say as `text`."""
+
+    since_ms: int
+    offset_ms: int
+    text: str
+
+
+# What stands before the first row's time, and at the end of each row: an event_id is never empty.
+_EDGES: Final = {ExportFormat.CSV: (b'"', b'"\r\n'), ExportFormat.JSON_LINES: (b'{"time":"', b'"}\n')}
+
+
+async def export(
+    store: Store,
+    topic: RowTopic,
+    span: Span,
+    filters: Filters,
+    *,
+    zone: Sequence[ZoneOffset],
+    fmt: ExportFormat,
+) -> tuple[int, AsyncGenerator[bytes]]:
+    """How many rows match, and these rows, newest first, as the store computes them.
+
+    Both are of one moment: rows that arrive meanwhile change neither. The iterator raises StoreError where the
+    store breaks off; closing it early stops the store's work. `zone` ascends, and covers the span.
+    """
+    parameters = {
+        **_filtered(span, filters, topic),
+        "is_csv": fmt is ExportFormat.CSV,
+        "zone_since": [offset.since_ms for offset in zone],
+        "zone_offset": [offset.offset_ms for offset in zone],
+        "zone_text": [offset.text for offset in zone],
+    }
+    stream = store.stream(sql(_EXPORTS[topic]), parameters, fmt=fmt.value, settings=_EXPORT)
+    before_count, row_end = _EDGES[fmt]
+    head = b""
+    async for chunk in stream:
+        head += chunk
+        if match := re.match(re.escape(before_count) + rb"(\d+) ", head):
+            return int(match[1]), _completed(before_count + head[match.end() :], stream, row_end)
+        if len(head) > 100:
+            break
+    if head:
+        raise StoreError(f"the store begins an export with {head[:100]!r}")
+    return 0, stream
+
+
+async def _completed(head: bytes, rest: AsyncGenerator[bytes], row_end: bytes) -> AsyncGenerator[bytes]:
+    """All pieces; then StoreError unless they end with a row: a server may end its answer with the text of an error."""
+    async with aclosing(rest):
+        end = head
+        yield head
+        async for piece in rest:
+            end = (end + piece)[-len(row_end) :]
+            yield piece
+    if not end.endswith(row_end):
+        raise StoreError("the store broke off in the middle of an export")
 
 
 def _bucketed(

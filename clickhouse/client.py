@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -120,7 +120,7 @@ class Store:
 
     async def stream(
         self, query: str, parameters: Parameters, *, fmt: str, settings: Settings | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """The answer's bytes in ClickHouse's format `fmt`, as they come.
 
         An error that the server meets half-way raises too. Closing the iterator early drops the connection.

@@ -1,14 +1,21 @@
--- All requests of one bot in a range that match filters, newest first, as the text of a file. An empty filter matches all.
+-- All requests of one bot in a range that match filters, newest first, as the text of a file. An empty filter
+-- matches all.
 -- The first row's time is preceded by the number of rows and a space: one query counts and reads, so that both see
 -- the same rows, whatever arrives meanwhile (enable_shared_storage_snapshot_in_query).
 -- Reads deduplicated raw rows twice: to count them, and in reverse order of their key, which streams.
 -- Times: `zone_since` are the instants, ascending, from which on the zone's offset is the one of `zone_offset` (in
 -- milliseconds) and `zone_text`.
 WITH
-    (text -> if({is_csv:Bool} AND substring(text, 1, 1) IN ('=', '+', '-', '@', '\t', '\r'), concat('''', text), nullIf(text, ''))) AS cell
+    (value -> if(
+        {is_csv:Bool} AND substring(value, 1, 1) IN ('=', '+', '-', '@', '\t', '\r'),
+        concat('''', value),
+        nullIf(value, '')
+    )) AS shown
 SELECT
     if(rowNumberInAllBlocks() = 0, concat(toString(row_count), ' ', local_time), local_time) AS time,
-    endpoint_text AS endpoint, ip_text AS ip, country_text AS country, region_text AS region, city_text AS city, browser_text AS browser, timezone_text AS timezone, page_url_text AS page_url, chat_id_text AS chat_id, client_class_text AS client_class, event_id_text AS event_id
+    endpoint_text AS endpoint, ip_text AS ip, country_text AS country, region_text AS region, city_text AS city,
+    browser_text AS browser, timezone_text AS timezone, page_url_text AS page_url, chat_id_text AS chat_id,
+    client_class_text AS client_class, event_id_text AS event_id
 FROM
 (
     SELECT
@@ -32,17 +39,17 @@ FROM
             replaceOne(toString(fromUnixTimestamp64Milli(wall, 'UTC')), ' ', 'T'),
             transform(since, {zone_since:Array(Int64)}, {zone_text:Array(String)}, '')
         ) AS local_time,
-        cell(endpoint) AS endpoint_text,
-        cell(ip) AS ip_text,
-        cell(country) AS country_text,
-        cell(region) AS region_text,
-        cell(city) AS city_text,
-        cell(browser) AS browser_text,
-        cell(timezone) AS timezone_text,
-        cell(page_url) AS page_url_text,
-        cell(chat_id) AS chat_id_text,
-        cell(client_class) AS client_class_text,
-        cell(event_id) AS event_id_text
+        shown(endpoint) AS endpoint_text,
+        shown(ip) AS ip_text,
+        shown(country) AS country_text,
+        shown(region) AS region_text,
+        shown(city) AS city_text,
+        shown(browser) AS browser_text,
+        shown(timezone) AS timezone_text,
+        shown(page_url) AS page_url_text,
+        shown(chat_id) AS chat_id_text,
+        shown(client_class) AS client_class_text,
+        shown(event_id) AS event_id_text
     FROM footfall.bot_requests FINAL
     WHERE bot_id = {bot:String}
       AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}

@@ -1,11 +1,16 @@
--- All token usages of one bot in a range that match filters, newest first, as the text of a file. An empty filter matches all.
+-- All token usages of one bot in a range that match filters, newest first, as the text of a file. An empty filter
+-- matches all.
 -- The first row's time is preceded by the number of rows and a space: one query counts and reads, so that both see
 -- the same rows, whatever arrives meanwhile (enable_shared_storage_snapshot_in_query).
 -- Reads deduplicated raw rows twice: to count them, and in reverse order of their key, which streams.
 -- Times: `zone_since` are the instants, ascending, from which on the zone's offset is the one of `zone_offset` (in
 -- milliseconds) and `zone_text`.
 WITH
-    (text -> if({is_csv:Bool} AND substring(text, 1, 1) IN ('=', '+', '-', '@', '\t', '\r'), concat('''', text), nullIf(text, ''))) AS cell
+    (value -> if(
+        {is_csv:Bool} AND substring(value, 1, 1) IN ('=', '+', '-', '@', '\t', '\r'),
+        concat('''', value),
+        nullIf(value, '')
+    )) AS shown
 SELECT
     if(rowNumberInAllBlocks() = 0, concat(toString(row_count), ' ', local_time), local_time) AS time,
     source_text AS source, input_tokens, output_tokens, total_tokens, model_text AS model, event_id_text AS event_id
@@ -27,12 +32,12 @@ FROM
             replaceOne(toString(fromUnixTimestamp64Milli(wall, 'UTC')), ' ', 'T'),
             transform(since, {zone_since:Array(Int64)}, {zone_text:Array(String)}, '')
         ) AS local_time,
-        cell(source) AS source_text,
+        shown(source) AS source_text,
         input_tokens,
         output_tokens,
         input_tokens + output_tokens AS total_tokens,
-        cell(model) AS model_text,
-        cell(event_id) AS event_id_text
+        shown(model) AS model_text,
+        shown(event_id) AS event_id_text
     FROM footfall.token_usages FINAL
     WHERE bot_id = {bot:String}
       AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}

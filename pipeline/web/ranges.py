@@ -109,19 +109,41 @@ def _milliseconds(offset: timedelta | None) -> int:
 def text(ms: int, tz: ZoneInfo) -> str:
     """RFC 3339 with milliseconds and the offset of `tz`.
 
-    Where that calendar has no such day (before year 1, after 9999), or the offset had seconds, as before the
-    time of zones, which RFC 3339 cannot say: in UTC.
+    In UTC where the calendar has no such day in `tz` (before year 1, after 9999).
     """
-    utc = _EPOCH + timedelta(milliseconds=min(max(ms, _FIRST_TEXT_MS), _LAST_TEXT_MS))
+    ms = min(max(ms, _FIRST_TEXT_MS), _LAST_TEXT_MS)
+    offset = shown_offset_at(ms, tz)
     try:
-        local = utc.astimezone(tz)
+        local = _EPOCH + timedelta(milliseconds=ms + offset)
     except OverflowError:
-        local = utc
-    if _milliseconds(local.utcoffset()) % MINUTE:
-        local = utc
-    return local.isoformat(timespec="milliseconds")
+        return text(ms, _UTC)
+    return local.replace(tzinfo=None).isoformat(timespec="milliseconds") + offset_text(offset)
 
 
+def shown_offset_at(ms: int, tz: ZoneInfo) -> int:
+    """The offset that times are shown with: none where it has seconds, as in the 19th century; RFC 3339 has no such."""
+    offset = offset_at(ms, tz)
+    return 0 if offset % MINUTE else offset
+
+
+def offset_text(offset: int) -> str:
+    """As RFC 3339 has it."""
+    hours, minutes = divmod(abs(offset) // MINUTE, 60)
+    return f"{'-' if offset < 0 else '+'}{hours:02}:{minutes:02}"
+
+
+def changes_of_offset(start: int, end: int, tz: ZoneInfo) -> Iterator[tuple[int, int]]:
+    """(since when, the offset that times are shown with) for all of `[start, end)`, ascending."""
+    offset = shown_offset_at(start, tz)
+    yield start, offset
+    for day in range(start, end, DAY):  # no zone changes twice in a day
+        following = min(day + DAY, end)
+        if shown_offset_at(following, tz) != offset:
+            offset = shown_offset_at(following, tz)
+            yield _change_of_offset(day, following, tz), offset
+
+
+_UTC: Final = ZoneInfo("UTC")
 _FIRST_TEXT_MS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 _LAST_TEXT_MS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
