@@ -22,6 +22,7 @@ from clickhouse import ledger
 from clickhouse.client import Store, StoreError, connect
 from pipeline import metrics
 from pipeline.app import App, configure
+from pipeline.browser import warm_up
 from pipeline.config import Settings
 from pipeline.enrich import Geography
 from pipeline.errors import Misconfigured, RestartNeeded, Unavailable
@@ -117,6 +118,7 @@ async def _run(settings: Settings, health: Health, clock: StoreClock, stop: asyn
         configure(app)
         for topic in Topic:
             importlib.import_module(f"agents.{topic}")
+        warm_up()
         # The cyclic collector is the largest removable cost of a batch worker; what start-up made stays for ever.
         gc.collect()
         gc.freeze()
