@@ -1,0 +1,305 @@
+"""`footfall up`: broker, store, worker and web on this machine, watched, and stopped in order.
+
+Every part is a process of its own and speaks to the others over the network, as in production. Whatever dies is
+started again; this process dying in any way takes all of them with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from clickhouse import ledger
+from clickhouse.client import StoreError, connect
+from pipeline.config import Settings, flag
+from pipeline.embedded.broker import PackagedBroker
+from pipeline.embedded.supervise import Child, Deaths, describe
+from pipeline.errors import FootfallError, Misconfigured
+from pipeline.migrate import migrate
+from pipeline.topics import broker_client, topic_epochs
+from schemas.topics import Topic
+
+LET_GO_SECONDS: Final = 3.0
+"""How long ports and data directory may still be held: by children of an `up` that was killed a moment ago."""
+
+# A stop takes 25 s at most, so that 30 s are kept whatever hangs.
+WEB_STOP_SECONDS: Final = 3.0
+DRAIN_SECONDS: Final = 10.0
+UNREADY_DRAIN_SECONDS: Final = 1.0
+WORKER_STOP_SECONDS: Final = 7.0
+STORE_STOP_SECONDS: Final = 5.0
+
+log = logging.getLogger(__name__)
+
+
+async def up(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+    """Run everything until `stop` is set; call `ready` with the page's address once posted events will be counted.
+
+    A part that `settings` names elsewhere (`broker`, `clickhouse`) is used and not started. After `stop` what the
+    packaged broker has accepted is first brought into the store.
+
+    Raises Misconfigured for a data directory in use, a taken port or a part that cannot run, Refused when the
+    database cannot be migrated, RestartNeeded when a part does not stay up.
+    """
+    with _data_dir_locked(settings.data_dir):
+        settings = _with_ports(settings)
+        await _check_ports(settings)
+        await _Parts(settings).run(stop, ready)
+
+
+class _Parts:
+    """What `up` consists of."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._broker: PackagedBroker | None = None
+        self._store: Child | None = None
+        self._is_ready = False
+        # What the others are told: where broker and store are, as if they were anybody's.
+        told: dict[str, object] = {}
+        if settings.broker == "embedded":
+            self._broker = PackagedBroker(
+                port=settings.broker_port, log_file=settings.data_dir / "broker.log"
+            )
+            told |= _defaults("broker_sasl_mechanism", "broker_user", "broker_password_file")
+            told |= _defaults("broker_tls", "broker_ca_file")
+            told["broker"] = self._broker.bootstrap
+        if settings.clickhouse == "embedded":
+            self._store = Child("store", settings)
+            told |= _defaults("clickhouse_user", "clickhouse_password_file", "clickhouse_ca_file")
+            told["clickhouse"] = settings.store_address().url
+        self._told = settings.model_copy(update=told)
+        self._worker = Child("worker", self._told)
+        self._web = Child("web", self._told)
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+        """Until `stop` is set, or something is wrong that a start does not cure."""
+        children = [child for child in (self._store, self._web, self._worker) if child is not None]
+        tasks: list[asyncio.Task[object]] = []
+        try:
+            if self._broker is not None:
+                log.warning(
+                    "the packaged broker is for trying out: it keeps nothing when it stops, and its memory grows with "
+                    "every byte produced. To keep events, run Apache Kafka and name it with --broker host:port"
+                )
+                await self._broker.start()
+                tasks.append(asyncio.create_task(self._keep_broker(self._broker)))
+            tasks += [asyncio.create_task(child.keep_running()) for child in children]
+            tasks.append(asyncio.create_task(self._begin(ready)))
+            await _until_set(stop, tasks)
+            await self._drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._stop()
+
+    async def _begin(self, ready: Callable[[str], None]) -> None:
+        """Migrate, and say so when events posted now will be counted."""
+        for migration in await migrate(self._told.store_address()):
+            log.info("applied migration %s", migration.label)
+        settings, host = self._settings, _reachable(self._settings.host)
+        await _answer_200(f"{host}:{settings.metrics_port}/readyz", f"{host}:{settings.port}/readyz")
+        self._is_ready = True
+        ready(f"{host}:{settings.port}/")
+
+    async def _keep_broker(self, broker: PackagedBroker) -> None:
+        """Start the broker again when it dies: with it dies every event that is not in the store yet."""
+        deaths = Deaths("the packaged broker")
+        while True:
+            code = await broker.wait()
+            pause = deaths.another(code)
+            log.error(
+                "the packaged broker ended with %s, and with it went what it had accepted and the worker had not "
+                "stored yet; starting an empty one",
+                describe(code),
+            )
+            # The worker's positions belong to the dead broker's topics: it begins anew with the new ones.
+            async with self._worker.held(seconds=WORKER_STOP_SECONDS):
+                await asyncio.sleep(pause)
+                await broker.stop()
+                await broker.start()
+
+    # --- stopping, in the direction of the flow
+
+    async def _drain(self) -> None:
+        """Take in nothing more, and let the worker finish what was taken in."""
+        await self._web.stop(seconds=WEB_STOP_SECONDS)
+        if self._broker is None:
+            return  # a broker that stays keeps what is left
+        log.info("bringing what was accepted into the store")
+        left: int | None = None
+        try:
+            # Before it was ready hardly anything was accepted, and topics or tables may not even be there.
+            async with asyncio.timeout(DRAIN_SECONDS if self._is_ready else UNREADY_DRAIN_SECONDS):
+                while left != 0:
+                    with suppress(FootfallError, KafkaError, StoreError):
+                        left = await _undurable(self._told)
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            log.error(
+                "%s accepted events did not get into the store in time, and are lost with the packaged broker",
+                "perhaps some" if left is None else left,
+            )
+
+    async def _stop(self) -> None:
+        await self._web.stop(seconds=WEB_STOP_SECONDS)
+        await self._worker.stop(seconds=WORKER_STOP_SECONDS)
+        last: list[Awaitable[None]] = []
+        if self._broker is not None:
+            last.append(self._broker.stop())
+        if self._store is not None:
+            last.append(self._store.stop(seconds=STORE_STOP_SECONDS))
+        await asyncio.gather(*last)
+
+
+async def _until_set(stop: asyncio.Event, tasks: Sequence[asyncio.Task[object]]) -> None:
+    """Return when `stop` is set; raise what any of the tasks raises before."""
+    stopped = asyncio.create_task(stop.wait())
+    pending: set[asyncio.Task[object]] = {stopped, *tasks}
+    try:
+        while not stopped.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        stopped.cancel()
+
+
+async def _undurable(settings: Settings) -> int:
+    """How many records the broker holds that the ledger does not have yet, of all three topics."""
+    connection, sources = settings.broker_connection(), [settings.topic_prefix + topic for topic in Topic]
+    async with broker_client(connection) as client:
+        epochs = await topic_epochs(client, sources)
+    consumer = AIOKafkaConsumer(*sources, **connection.aiokafka_options(), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(consumer.assignment())
+    finally:
+        await consumer.stop()
+    left = 0
+    async with connect(settings.store_address()) as store:
+        for source in sources:
+            wanted = {tp.partition: end for tp, end in ends.items() if tp.topic == source}
+            durable = await ledger.positions(
+                store, topic=source, epoch=str(epochs[source]), partitions=wanted
+            )
+            left += sum(max(end - durable.get(partition, 0), 0) for partition, end in wanted.items())
+    return left
+
+
+async def _answer_200(*urls: str) -> None:
+    """Return when each has answered 200 once; ask until then."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        for url in urls:
+            while True:
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(url) as answer:
+                        if answer.status == 200:
+                            break
+                await asyncio.sleep(0.05)
+
+
+# --- what has to be ours before anything starts -------------------------------------------------------------
+
+
+@contextmanager
+def _data_dir_locked(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory against every other `up`, and see that no `store` holds it."""
+    ours = _lock(data_dir, "up.lock", seconds=0)
+    try:
+        os.ftruncate(ours, 0)
+        os.pwrite(ours, str(os.getpid()).encode(), 0)
+        os.close(_lock(data_dir, "store.lock", seconds=LET_GO_SECONDS))  # our own store takes it next
+        yield
+    finally:
+        os.close(ours)
+
+
+def _lock(data_dir: Path, name: str, *, seconds: float) -> int:
+    """Lock a file of the data directory until the returned descriptor is closed; wait for it so long.
+
+    Raises Misconfigured when somebody else has it.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / name, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise Misconfigured(
+            f"{data_dir} cannot be used: {error.strerror}. Choose another place with --data-dir"
+        ) from error
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                os.close(descriptor)
+                raise Misconfigured(
+                    f"the data directory {data_dir} is in use by another Footfall (process {owner}): "
+                    "stop that one, or give this one its own with --data-dir"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return descriptor
+
+
+def _with_ports(settings: Settings) -> Settings:
+    """The settings with a free port wherever any will do."""
+    chosen = {}
+    for name in ("port", "metrics_port"):
+        if getattr(settings, name) == 0:
+            with socket.create_server((settings.host, 0)) as free:
+                chosen[name] = free.getsockname()[1]
+    return settings.model_copy(update=chosen)
+
+
+async def _check_ports(settings: Settings) -> None:
+    """Raises Misconfigured naming every port that is taken, and the setting that moves it."""
+    wanted = [("port", settings.host), ("metrics_port", settings.host)]
+    wanted += [("broker_port", "127.0.0.1")] if settings.broker == "embedded" else []
+    wanted += [("store_port", "127.0.0.1")] if settings.clickhouse == "embedded" else []
+    deadline = time.monotonic() + LET_GO_SECONDS
+    while problems := [
+        f"{flag(name)}: port {getattr(settings, name)} of {host} {problem}"
+        for name, host in wanted
+        if (problem := _port_problem(host, getattr(settings, name)))
+    ]:
+        if time.monotonic() > deadline:
+            raise Misconfigured("\n".join(problems))
+        await asyncio.sleep(0.1)
+
+
+def _port_problem(host: str, port: int) -> str | None:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return "is taken: stop what listens there, or choose another"
+        return f"cannot be listened on: {error.strerror}"
+    return None
+
+
+def _reachable(host: str) -> str:
+    """The address under which this machine reaches a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing listens here
+    return f"http://[{host}]" if ":" in host else f"http://{host}"
+
+
+def _defaults(*names: str) -> dict[str, object]:
+    return {name: Settings.model_fields[name].default for name in names}
