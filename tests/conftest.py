@@ -13,6 +13,8 @@ from typing import NoReturn
 import pytest
 
 from tests import kafka as harness
+from tests.geo import write_geo_database
+from tests.stack import Stack
 
 
 def missing(what: str) -> NoReturn:
@@ -43,6 +45,15 @@ def kafka(kafka_installed: None, tmp_path_factory: pytest.TempPathFactory) -> It
     """One Kafka for the whole session: use topics and groups of your own, and leave it running."""
     with harness.Kafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
+
+
+@pytest.fixture(scope="session")
+def stack(kafka: harness.Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One whole Footfall for the session: use bots of your own, and leave it running."""
+    directory = tmp_path_factory.mktemp("stack")
+    places = write_geo_database(directory / "places.mmdb")
+    with Stack(directory, kafka.bootstrap, name="session", geoip_database=places) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")
