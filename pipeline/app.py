@@ -52,7 +52,7 @@ class App(faust.App):
             broker_heartbeat_interval=settings.broker_session_timeout_seconds / 6,
             broker_max_poll_interval=86_400.0,  # a store outage must not make the worker leave its group
             broker_max_poll_records=settings.flush_max_records,
-            broker_rebalance_timeout=10.0,
+            broker_rebalance_timeout=settings.broker_rebalance_timeout_seconds,
             broker_request_timeout=20.0,
             broker_session_timeout=settings.broker_session_timeout_seconds,
             consumer_auto_offset_reset="earliest",

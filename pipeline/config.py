@@ -134,6 +134,15 @@ class Settings(BaseSettings):
     broker_ca_file: OptionalFile = Field(
         default=None, description="PEM bundle for the broker's certificate; none: the system's."
     )
+    broker_session_timeout_seconds: float = Field(
+        default=6.0, ge=1, le=300, description="A worker silent for this long loses its partitions to others."
+    )
+    broker_rebalance_timeout_seconds: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=300,
+        description="How long a rebalance waits for workers that are still flushing.",
+    )
     clickhouse_user: str = Field(default="default", min_length=1, description="ClickHouse user.")
     clickhouse_password_file: OptionalFile = Field(
         default=None, description="File that holds ClickHouse's password."

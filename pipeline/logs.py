@@ -32,6 +32,8 @@ class RepeatFilter(logging.Filter):
         self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING and str(record.msg).startswith("[^"):
+            return False  # each service of Faust tells its life, under the name of whoever's class it is
         if record.name.partition(".")[0] not in QUIET_LIBRARIES:
             return True
         line = (record.name, record.levelno, str(record.msg))
@@ -72,12 +74,15 @@ def set_up(log_format: Literal["auto", "console", "json"], *, process: str) -> N
         name_process,
     ]
     last: list[Processor]
+    # Tracebacks never show local variables: among them are passwords.
     if is_console:
-        last = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False)]
+        plain = structlog.dev.plain_traceback
+        last = [
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, exception_formatter=plain)
+        ]
     else:
         last = [
             structlog.processors.ExceptionRenderer(
-                # Never the local variables: among them are passwords.
                 structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
             ),
             structlog.processors.EventRenamer("message"),

@@ -35,6 +35,9 @@ from schemas.topics import Topic
 LET_GO_SECONDS: Final = 3.0
 """How long ports and data directory may still be held: by children of an `up` that was killed a moment ago."""
 
+REBALANCE_SECONDS: Final = 0.5
+"""The packaged broker makes whoever joins wait half of this; there is no second worker to wait for."""
+
 # A stop takes 25 s at most, so that 30 s are kept whatever hangs.
 WEB_STOP_SECONDS: Final = 3.0
 DRAIN_SECONDS: Final = 10.0
@@ -77,6 +80,7 @@ class _Parts:
             told |= _defaults("broker_sasl_mechanism", "broker_user", "broker_password_file")
             told |= _defaults("broker_tls", "broker_ca_file")
             told["broker"] = self._broker.bootstrap
+            told["broker_rebalance_timeout_seconds"] = REBALANCE_SECONDS
         if settings.clickhouse == "embedded":
             self._store = Child("store", settings)
             told |= _defaults("clickhouse_user", "clickhouse_password_file", "clickhouse_ca_file")

@@ -51,10 +51,14 @@ sys.stderr = None
 logging.getLogger("pipeline.x").info("ours %s", "here", extra={{"partition": 3}})
 structlog.get_logger("pipeline.y").warning("structured", lag=7)
 logging.getLogger("faust.app").info("chatter")
+logging.getLogger("pipeline.app").info("[^App]: Starting...")
+password = "geheim"
 logging.getLogger("aiokafka").error("trouble")
 warnings.warn("old")
-try:
+def broken(secret):
     1 / 0
+try:
+    broken(password)
 except ZeroDivisionError:
     logging.getLogger("pipeline.z").exception("broke")
 """
@@ -92,3 +96,11 @@ def test_console_lines_are_for_people() -> None:
     assert "worker" in lines[0]
     assert not lines[0].startswith("{")
     assert "chatter" not in "".join(lines)
+    assert "Starting" not in "".join(lines)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_does_not_tell_the_values_of_variables(form: str) -> None:
+    _, lines = said(form)
+    assert "ZeroDivisionError" in "".join(lines)
+    assert "geheim" not in "".join(lines)
