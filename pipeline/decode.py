@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -46,7 +45,6 @@ _decoders: dict[Topic, Callable[[bytes], Event]] = {
     Topic.TOKEN_USAGES: msgspec.json.Decoder(TokenUsage).decode,
     Topic.BOT_FEEDBACK: msgspec.json.Decoder(BotFeedback).decode,
 }
-_decode_any = msgspec.json.Decoder().decode
 
 
 def decode(topic: Topic, value: bytes | None, record_ms: int) -> tuple[Event, int]:
@@ -58,9 +56,6 @@ def decode(topic: Topic, value: bytes | None, record_ms: int) -> tuple[Event, in
         raise MalformedEvent(Reason.EMPTY)
     if len(value) > MAX_VALUE_BYTES:
         raise MalformedEvent(Reason.TOO_LARGE)
-    is_flat = value.count(b"{") + value.count(b"[") <= 1
-    if not is_flat and _depth(value) > MAX_DEPTH:
-        raise MalformedEvent(Reason.TOO_DEEP)
     try:
         event = _decoders[topic](value)
         if not value.isascii():
@@ -69,8 +64,10 @@ def decode(topic: Topic, value: bytes | None, record_ms: int) -> tuple[Event, in
         raise _classified(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise MalformedEvent(Reason.INVALID_JSON) from None
-    if _has_duplicate_key(value, is_flat=is_flat):
-        raise MalformedEvent(Reason.DUPLICATE_KEY)
+    except RecursionError:
+        raise MalformedEvent(Reason.TOO_DEEP) from None
+    if not _is_plain(value, event):
+        _refuse_depth_and_duplicates(value)
     if not is_bot_id(event.bot_id):
         raise MalformedEvent(Reason.INVALID_VALUE, "bot_id")
     return event, _event_ms(event.event_time, record_ms)
@@ -154,6 +151,27 @@ def _classified(error: msgspec.ValidationError) -> MalformedEvent:
     return MalformedEvent(Reason.WRONG_TYPE, field)
 
 
+def _is_plain(value: bytes, event: Event) -> bool:
+    """Whether `value` holds the known fields of `event`, each once, and nothing else.
+
+    Each key and each string takes two quotes; whatever else an object may hold takes more.
+    """
+    fields = msgspec.structs.astuple(event)
+    present = len(fields) - fields.count(None)
+    integers = int(event.event_time.__class__ is int)
+    if event.__class__ is TokenUsage:
+        integers += 4 - (event.cached_input_tokens is None) - (event.reasoning_output_tokens is None)
+    return value.count(b'"') == 2 * (present + present - integers)
+
+
+def _refuse_depth_and_duplicates(value: bytes) -> None:
+    """Look into fields that the decoder skips. Raises MalformedEvent."""
+    if _depth(value) > MAX_DEPTH:
+        raise MalformedEvent(Reason.TOO_DEEP)
+    # Numbers stay text: Python refuses to read very long ones.
+    json.loads(value, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)
+
+
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -166,26 +184,6 @@ def _depth(value: bytes) -> int:
     return deepest
 
 
-def _has_duplicate_key(value: bytes, *, is_flat: bool) -> bool:
-    """Whether any object in `value`, which is valid JSON, names a key twice."""
-    if is_flat and b"\\" not in value:
-        # Each key and each string value takes two quotes, and nothing else does.
-        with suppress(msgspec.ValidationError):  # a number that no double can hold
-            fields = _decode_any(value)
-            strings = sum([field.__class__ is str for field in fields.values()])
-            return bool(value.count(b'"') != 2 * (len(fields) + strings))
-    try:
-        # Numbers stay text: Python refuses to read very long ones.
-        json.loads(value, object_pairs_hook=_refuse_duplicates, parse_int=str, parse_float=str)
-    except _DuplicateKeyError:
-        return True
-    return False
-
-
-class _DuplicateKeyError(Exception):
-    pass
-
-
 def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
     if len({key for key, _ in pairs}) != len(pairs):
-        raise _DuplicateKeyError
+        raise MalformedEvent(Reason.DUPLICATE_KEY)

@@ -289,3 +289,29 @@ def test_cutting_never_splits_a_code_point_nor_exceeds_the_limit(text: str, limi
     assert text.startswith(kept)
     assert len(kept.encode()) <= limit
     assert len(text.encode()) <= limit or len(kept.encode()) > limit - 4
+
+
+FIELDS = st.sampled_from(["event_id", "bot_id", "endpoint", "chat_id", "ip", "x", 'q"uote', "é", ""])
+VALUES = st.sampled_from(["null", "1", '"a"', '"\\""', '"{["', "[]", '{"a":1}', "1.5e3", '"é"', "true"])
+
+
+@given(
+    st.lists(st.tuples(FIELDS, VALUES), max_size=4),
+    st.sampled_from([",", ", ", " ,\n"]),
+    st.sampled_from([":", " : "]),
+)
+def test_a_duplicate_key_is_found_wherever_it_is_and_nowhere_else(
+    extra: list[tuple[str, str]], comma: str, colon: str
+) -> None:
+    pairs = [(key, json.dumps(value)) for key, value in REQUEST.items()] + extra
+    raw = "{" + comma.join(json.dumps(key) + colon + value for key, value in pairs) + "}"
+    keys = [key for key, _ in pairs]
+    try:
+        decode(Topic.BOT_REQUESTS, raw.encode(), NOW)
+        found = None
+    except MalformedEvent as error:
+        found = error.reason
+    if len(set(keys)) < len(keys):
+        assert found in (Reason.DUPLICATE_KEY, Reason.WRONG_TYPE, Reason.MISSING_FIELD)
+    else:
+        assert found in (None, Reason.WRONG_TYPE)
