@@ -7,6 +7,7 @@ import { Panel } from "./panel.js";
 import { REQUEST_FILTERS, chosen } from "./state.js";
 
 const MINUTES = { "15m": 15, "1h": 60, "4h": 240, "1d": 1440, "1w": 10_080, "1mo": 43_200 };
+const A_MOMENT_MS = 60_000; // a range that ends this close to now ends now
 const HEIGHT = 208;
 const ABOVE = 8;
 const BELOW = 22;
@@ -25,7 +26,7 @@ export function requestsOverTime(root, intervalNote, sideNote, pick) {
       const most = bars.reduce((a, b) => (b.requests > a.requests ? b : a));
       sideNote.textContent = [
         most.requests ? `peak ${integer(most.requests)}` : "no requests in this range",
-        ...(bars.at(-1).isOpen ? ["last bar unfinished"] : []),
+        ...(bars.some(({ isOpen }) => isOpen) ? ["current bar unfinished"] : []),
       ].join(", ");
       chart.show(data.interval, bars);
     },
@@ -41,9 +42,10 @@ function barsOf({ interval, buckets }, range, now) {
   return buckets.map(({ requests }, i) => {
     const start = starts[i].ms < from.ms ? from : starts[i];
     const end = starts[i + 1] ?? to;
-    const isOpen = i === buckets.length - 1 && !isWhole && to.ms >= now.ms - 60_000;
-    const isCut = start !== starts[i] || (i === buckets.length - 1 && !isWhole);
-    const label = isOpen ? ", unfinished" : isCut ? ", cut by the range" : "";
+    const isEndCut = i === buckets.length - 1 && !isWhole;
+    const isOpen = isEndCut ? end.ms >= now.ms - A_MOMENT_MS && start.ms <= now.ms : start.ms <= now.ms && now.ms < end.ms;
+    const isCut = isEndCut || start !== starts[i];
+    const label = isOpen ? ", unfinished" : start.ms > now.ms ? ", not begun" : isCut ? ", cut by the range" : "";
     const reading = `${between(start, end)}${label}: ${count(requests, "request")}`;
     return { requests, start, end, wall: starts[i].wall, isOpen, isPartial: isOpen || isCut, reading };
   });

@@ -8,8 +8,7 @@ const LOOK_EVERY_MS = 2_000;
 
 /** One event that happened now, as a command for a POSIX shell. */
 function command(bot) {
-  const now = Date.now();
-  const event = JSON.stringify({ event_id: `first-${now}`, bot_id: bot, event_time: now, endpoint: "api" }).replaceAll("'", "\\u0027");
+  const event = JSON.stringify({ event_id: "1", bot_id: bot, event_time: Date.now(), endpoint: "api" }).replaceAll("'", "\\u0027");
   return `curl -sS ${location.origin}/api/v1/events/bot_requests \\\n  -H 'Content-Type: application/json' \\\n  -d '${event}'`;
 }
 

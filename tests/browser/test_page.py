@@ -1,0 +1,608 @@
+"""The page, in a real browser, against the real API: it shows what the API says, and does what it promises."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Download, Locator, Page, Request, Route, expect, sync_playwright
+
+from tests.browser.site import BUSY, QUIET, Site
+
+pytestmark = pytest.mark.browser
+
+ZONE = "Australia/Eucla"  # 45 minutes off every whole hour
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+class Reader:
+    """Someone at the page: a browser window, and what it asked and complained about."""
+
+    def __init__(self, page: Page, site: Site) -> None:
+        self.page = page
+        self.site = site
+        self.asked: list[Request] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.asked.append(request))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: self.complaints.append(message.text) if message.type == "error" else None,
+        )
+
+    def open(self, bot: str = BUSY, query: str = "") -> None:
+        self.page.goto(f"{self.site.url}/bots/{quote(bot)}/analytics{query}")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until every panel has its answer."""
+        self.page.locator("#main[aria-busy=false]").wait_for()
+
+    def doing(self, action: Callable[[], Any]) -> None:
+        """Do something that changes the address, and wait for what it brings."""
+        before = self.page.url
+        action()
+        self.page.wait_for_url(lambda url: url != before)
+        self.settle()
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.page.url).query, keep_blank_values=True)
+
+    def ends(self) -> dict[str, str]:
+        """The absolute range that the page asked for last."""
+        last = [request.url for request in self.asked if "/summary?" in request.url][-1]
+        query = parse_qs(urlsplit(last).query)
+        return {name: query[name][0] for name in ("from", "to", "tz")}
+
+    def api(self, path: str, bot: str = BUSY, **parameters: Any) -> Any:
+        """What the API says to `path` for the range on show."""
+        return self.site.get(f"/bots/{quote(bot)}/{path}", {**self.ends(), **parameters})["data"]
+
+    def card(self, name: str) -> Locator:
+        return self.page.locator(f"[data-card={name}]")
+
+    def cards(self) -> dict[str, str | None]:
+        found = self.page.locator("[data-card]")
+        return found.evaluate_all(
+            "all => Object.fromEntries(all.map(c => [c.dataset.card, c.dataset.value]))"
+        )  # type: ignore[no-any-return]
+
+    def rows(self, table: str) -> list[str]:
+        rows = self.page.locator(f"#{table} tbody tr[data-event-id]")
+        return rows.evaluate_all("all => all.map(row => row.dataset.eventId)")  # type: ignore[no-any-return]
+
+    def export(self, table: str, kind: str) -> Download:
+        self.page.locator(f"[popovertarget={table}-export]").click()
+        with self.page.expect_download() as download:
+            self.page.locator(f"#{table}-export [data-format={kind}]").click()
+        return download.value
+
+
+@pytest.fixture
+def reader(browser: Browser, site: Site) -> Iterator[Reader]:
+    """A reader in Eucla; afterwards the console is clean and nothing was asked of another host."""
+    context = browser.new_context(timezone_id=ZONE, locale="en-GB", viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(10_000)
+    reader = Reader(context.new_page(), site)
+    yield reader
+    context.close()
+    assert reader.complaints == []
+    assert {
+        urlsplit(request.url).netloc for request in reader.asked if not request.url.startswith("blob:")
+    } == {urlsplit(site.url).netloc}
+
+
+def ids(answer: Any) -> list[str]:
+    return [row["event_id"] for row in answer["rows"]]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+CARDS = [
+    "total_requests",
+    "unique_ips",
+    "unique_conversations",
+    "last_request",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "positive_feedbacks",
+    "negative_feedbacks",
+]
+
+
+def test_the_nine_cards_say_exactly_what_the_summary_says(reader: Reader) -> None:
+    reader.open()
+    summary = reader.api("summary")
+    assert summary["total_requests"] > 0
+    assert summary["negative_feedbacks"] > 0
+    assert reader.cards() == {name: str(summary[name]) for name in CARDS}
+    assert list(reader.cards()) == CARDS
+
+
+def test_a_big_number_is_short_on_the_card_and_exact_on_focus(reader: Reader) -> None:
+    reader.open()
+    total = reader.api("summary")["total_tokens"]
+    assert total >= 10_000
+    card = reader.card("total_tokens")
+    assert re.fullmatch(r"[\d.]+[kM]", card.locator(".card-value").inner_text())
+    card.focus()
+    expect(reader.page.locator("#tip")).to_have_text(f"Total Tokens: {total:,}")
+    expect(card).to_have_attribute("aria-label", f"Total Tokens: {total:,}")
+
+
+def test_the_bars_are_the_buckets_of_the_api_and_sum_to_total_requests(reader: Reader) -> None:
+    reader.open()
+    series = reader.api("requests/timeseries")
+    bars = reader.page.locator("#series rect.count").evaluate_all(
+        "all => all.map(bar => ({start: bar.dataset.start, requests: Number(bar.dataset.requests)}))"
+    )
+    # The first bar is read from where the range begins.
+    assert [bar["requests"] for bar in bars] == [bucket["requests"] for bucket in series["buckets"]]
+    assert [bar["start"] for bar in bars[1:]] == [bucket["start"] for bucket in series["buckets"][1:]]
+    assert 0 in {bar["requests"] for bar in bars}
+    assert sum(bar["requests"] for bar in bars) == int(reader.cards()["total_requests"] or 0)
+    expect(reader.page.locator("#interval")).to_have_text("Interval: 4h")
+
+
+@pytest.mark.parametrize(("panel", "by"), [("endpoints", "endpoint"), ("countries", "country")])
+def test_a_ranking_says_what_the_api_says_with_other_and_unknown(reader: Reader, panel: str, by: str) -> None:
+    reader.open()
+    shown = reader.page.locator(f"#{panel} .rank").evaluate_all(
+        "all => all.map(({dataset: d}) => [d.kind, d.value || null, Number(d.requests), Number(d.share)])"
+    )
+    said = reader.api("requests/top", by=by)
+    assert shown == [[row["kind"], row["value"], row["requests"], row["share"]] for row in said]
+    assert ("other" if by == "endpoint" else "unknown") in {row["kind"] for row in said}
+    assert sum(row[3] for row in shown) == pytest.approx(1)
+
+
+def test_countries_are_spelled_out(reader: Reader) -> None:
+    reader.open()
+    expect(reader.page.locator("#countries [data-value=DE] .rank-name")).to_have_text("Germany")
+
+
+def test_every_panel_asks_for_the_same_ends(reader: Reader) -> None:
+    reader.open()
+    asked = [parse_qs(urlsplit(r.url).query) for r in reader.asked if f"/api/v1/bots/{BUSY}/" in r.url]
+    resolving = [query for query in asked if "range" in query]
+    ends = {(query["from"][0], query["to"][0], query["tz"][0]) for query in asked if "from" in query}
+    assert len(resolving) == 1
+    assert len(ends) == 1
+    assert len(asked) == 7
+
+
+def test_a_click_on_a_country_filters_the_whole_page_and_a_second_one_undoes_it(reader: Reader) -> None:
+    reader.open()
+    everything = reader.cards()
+    germany = reader.page.locator("#countries [data-value=DE]")
+    reader.doing(germany.click)
+    assert reader.query["country"] == ["DE"]
+    assert reader.cards() == {name: str(reader.api("summary", country="DE")[name]) for name in CARDS}
+    assert reader.cards()["total_requests"] != everything["total_requests"]
+    assert reader.rows("requests") == ids(reader.api("requests", country="DE"))
+    expect(reader.card("input_tokens")).to_contain_text("not filtered")
+    expect(reader.page.locator("#tokens .panel-head")).to_contain_text("not filtered by Country")
+    expect(reader.page.get_by_role("button", name="Remove filter Country: Germany")).to_be_visible()
+    expect(germany).to_be_focused()
+    reader.doing(germany.click)
+    assert "country" not in reader.query
+    assert reader.cards() == everything
+
+
+def test_unknown_is_a_value_one_can_filter_by(reader: Reader) -> None:
+    reader.open()
+    reader.doing(reader.page.locator("#countries [data-kind=unknown]").click)
+    assert reader.query["country"] == [""]
+    assert reader.cards()["total_requests"] == str(reader.api("summary", country="")["total_requests"])
+    reader.doing(reader.page.get_by_role("button", name="Remove filter Country: Unknown").click)
+    assert "country" not in reader.query
+
+
+@pytest.mark.parametrize(("table", "path"), [("requests", "requests"), ("tokens", "token-usages")])
+def test_paging_shows_every_row_once_in_order(reader: Reader, table: str, path: str) -> None:
+    reader.open()
+    following = reader.page.locator(f"#{table} .pager").get_by_role("button", name="Next")
+    seen = reader.rows(table)
+    pages = 1
+    while following.get_attribute("aria-disabled") == "false":
+        before = reader.rows(table)[0]
+        following.click()
+        expect(reader.page.locator(f"#{table} tbody tr").first).not_to_have_attribute("data-event-id", before)
+        seen += reader.rows(table)
+        pages += 1
+    assert pages > 1
+    assert seen == ids(reader.api(path, limit=1000))
+    reader.page.locator(f"#{table} .pager").get_by_role("button", name="First").click()
+    expect(reader.page.locator(f"#{table} tbody tr").first).to_have_attribute("data-event-id", seen[0])
+    expect(reader.page.locator(f"#{table} .pager .note")).to_have_text("Rows 1–50")
+
+
+def test_filters_of_the_requests_table_narrow_it_and_its_export_alone(reader: Reader, tmp_path: Path) -> None:
+    reader.open()
+    everything = reader.cards()
+    country = reader.page.get_by_label("Filter by Country")
+    reader.doing(lambda: (country.fill("germany"), country.press("Enter")))
+    endpoint = reader.page.get_by_label("Filter by Endpoint")
+    reader.doing(lambda: (endpoint.fill("widget"), endpoint.press("Enter")))
+    said = reader.api("requests", country="DE", endpoint="widget", limit=1000)
+    assert 0 < len(said["rows"]) <= 50
+    assert reader.rows("requests") == ids(said)
+    assert reader.cards() == everything
+    ip = reader.page.get_by_label("Filter by IP")
+    reader.doing(lambda: (ip.fill(said["rows"][0]["ip"]), ip.press("Enter")))
+    narrowest = ids(reader.api("requests", country="DE", endpoint="widget", ip=said["rows"][0]["ip"]))
+    assert reader.rows("requests") == narrowest
+    assert len(narrowest) < len(said["rows"])
+    saved = tmp_path / "requests.csv"
+    reader.export("requests", "csv").save_as(saved)
+    assert [row["event_id"] for row in read_csv(saved)] == narrowest
+    reader.page.keyboard.press("Escape")
+    reader.doing(lambda: country.fill(""))
+    assert "requests.country" not in reader.query
+
+
+def test_a_table_offers_the_values_that_exist(reader: Reader) -> None:
+    reader.open()
+    reader.page.get_by_label("Filter by Country").focus()
+    offered = reader.page.locator("#requests-country-values option")
+    expect(offered.first).to_be_attached()
+    values = offered.evaluate_all("all => all.map(option => option.value)")
+    assert "Germany (DE)" in values
+    assert "Unknown" in values
+    assert len(values) == len({row["country"] for row in reader.api("requests", limit=1000)["rows"]})
+
+
+def test_the_source_filter_gives_the_tokens_of_that_source(reader: Reader) -> None:
+    reader.open()
+    source = reader.page.get_by_label("Filter by source")
+    names = source.locator("option").all_inner_texts()
+    assert names[:5] == ["All sources", "Chat", "FS Chat", "Responses", "Ticket Summary"]
+    assert "voice" in names
+    reader.doing(lambda: source.select_option("fs_chat"))
+    said = reader.api("token-usages", source="fs_chat")
+    assert 0 < len(said["rows"]) <= 50
+    assert reader.rows("tokens") == ids(said)
+    totals = reader.page.locator("#tokens tbody td:last-child").all_inner_texts()
+    assert (
+        sum(int(text.replace(",", "")) for text in totals)
+        == reader.api("summary", source="fs_chat")["total_tokens"]
+    )
+
+
+def test_a_page_filter_and_a_table_filter_must_both_hold(reader: Reader) -> None:
+    reader.open(query="?country=DE&country=US&requests.country=US")
+    assert reader.rows("requests") == ids(reader.api("requests", country="US"))
+    reader.open(query="?country=DE&requests.country=US")
+    assert reader.rows("requests") == []
+    expect(reader.page.locator("#requests tbody")).to_contain_text("No row can match")
+
+
+def test_a_preset_reaches_every_panel(reader: Reader) -> None:
+    reader.open()
+    reader.page.locator("#range-button").click()
+    offered = reader.page.locator("#presets button").evaluate_all("all => all.map(b => b.dataset.range)")
+    assert offered == [
+        "1h",
+        "24h",
+        "7d",
+        "30d",
+        "90d",
+        "12mo",
+        "today",
+        "yesterday",
+        "this_month",
+        "last_month",
+    ]
+    for preset in ("1h", "12mo", "last_month"):
+        reader.open(query=f"?range={preset}")
+        assert reader.query["range"] == [preset]
+        summary = reader.api("summary")
+        assert reader.cards() == {
+            name: str(summary[name] if summary[name] is not None else "") for name in CARDS
+        }
+        interval = reader.api("requests/timeseries")["interval"]
+        expect(reader.page.locator("#interval")).to_have_text(f"Interval: {interval}")
+        assert reader.rows("requests") == ids(reader.api("requests"))
+
+
+def test_an_address_shows_the_same_again_and_back_undoes(reader: Reader) -> None:
+    reader.open()
+    assert reader.query == {"range": ["7d"], "tz": [ZONE]}
+    expect(reader.page.locator("#range-button")).to_have_text("Last 7 days")
+    reader.page.locator("#range-button").click()
+    reader.doing(reader.page.get_by_role("button", name="Last 30 days").click)
+    reader.page.locator("#zone-button").click()
+    reader.page.get_by_role("combobox", name="Time zones").fill("lord howe")
+    reader.doing(lambda: reader.page.keyboard.press("Enter"))
+    assert reader.query == {"range": ["30d"], "tz": ["Australia/Lord_Howe"]}
+    assert reader.ends()["tz"] == "Australia/Lord_Howe"
+    reader.page.reload()
+    reader.settle()
+    expect(reader.page.locator("#range-button")).to_have_text("Last 30 days")
+    expect(reader.page.locator("#zone-button")).to_have_text("Australia/Lord Howe")
+    assert reader.cards()["total_requests"] == str(reader.api("summary")["total_requests"])
+    reader.doing(reader.page.go_back)
+    reader.doing(reader.page.go_back)
+    assert reader.query == {"range": ["7d"], "tz": [ZONE]}
+    expect(reader.page.locator("#range-button")).to_have_text("Last 7 days")
+    assert reader.ends()["tz"] == ZONE
+
+
+def test_a_custom_range_without_times_means_whole_days_of_the_zone(reader: Reader) -> None:
+    reader.open()
+    today = reader.site.today(ZONE)
+    first, last = today.replace(day=1).isoformat(), today.isoformat()
+    reader.page.locator("#range-button").click()
+    form = reader.page.locator("#custom")
+    for field, value in {"from_date": first, "from_time": "", "to_date": last, "to_time": ""}.items():
+        form.locator(f"[name={field}]").fill(value)
+    reader.doing(form.get_by_role("button", name="Apply").click)
+    assert reader.query["from"] == [first]
+    assert reader.ends()["from"] == f"{first}T00:00:00.000+08:45"
+    assert reader.ends()["to"] > f"{last}T23:59:59"
+    assert reader.cards()["total_requests"] == str(reader.api("summary")["total_requests"])
+    reader.page.locator("#range-button").click()
+    form.locator("[name=from_time]").fill("13:30:00")
+    reader.doing(form.get_by_role("button", name="Apply").click)
+    assert reader.ends()["from"] == f"{first}T13:30:00.000+08:45"
+
+
+def test_times_are_in_the_chosen_zone_with_the_exact_instant_at_hand(reader: Reader) -> None:
+    reader.open(query="?tz=America/St_Johns")
+    said = reader.api("requests")["rows"][0]["time"]
+    assert said.endswith(("-03:30", "-02:30"))
+    cell = reader.page.locator("#requests tbody time").first
+    expect(cell).to_have_text(said[:19].replace("T", " "))
+    expect(cell).to_have_attribute("datetime", said)
+    expect(cell).to_have_attribute("title", said.replace("T", " "))
+
+
+@pytest.mark.parametrize(("table", "path"), [("requests", "requests"), ("tokens", "token-usages")])
+def test_an_export_holds_every_row_that_was_announced(
+    reader: Reader, tmp_path: Path, table: str, path: str
+) -> None:
+    reader.open()
+    said = ids(reader.api(path, limit=1000))
+    assert len(said) > 50
+    announced = reader.site.row_count(f"/bots/{BUSY}/{path}/export", {**reader.ends(), "format": "csv"})
+    assert announced == len(said)
+    menu = reader.page.locator(f"#{table}-export [role=status]")
+    reader.page.locator(f"[popovertarget={table}-export]").click()
+    expect(menu).to_contain_text(f"{announced} rows")
+    reader.page.keyboard.press("Escape")
+    as_csv, as_json = tmp_path / "rows.csv", tmp_path / "rows.json"
+    reader.export(table, "csv").save_as(as_csv)
+    expect(menu).to_contain_text(f"Complete: {announced} rows")
+    reader.page.keyboard.press("Escape")
+    reader.export(table, "json").save_as(as_json)
+    assert [row["event_id"] for row in read_csv(as_csv)] == said
+    document = json.loads(as_json.read_text("utf-8"))
+    assert ids(document) == said
+    assert document["row_count"] == announced
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole"), [("csv", b"event_id\r\na\r\n"), ("json", b'{"rows": [{"event_id": "a"}]')]
+)
+def test_half_an_export_is_not_saved(reader: Reader, kind: str, whole: bytes) -> None:
+    reader.open()
+    headers = {"Footfall-Row-Count": "2"}
+    reader.page.route("**/export?*", lambda route: route.fulfill(body=whole, headers=headers))
+    saved: list[Download] = []
+    reader.page.on("download", lambda download: saved.append(download))
+    reader.page.locator("[popovertarget=requests-export]").click()
+    reader.page.locator(f"#requests-export [data-format={kind}]").click()
+    expect(reader.page.locator("#requests-export [role=status]")).to_contain_text("It was not saved")
+    assert saved == []
+
+
+def test_a_panel_that_fails_says_so_alone_and_recovers_on_retry(reader: Reader) -> None:
+    reader.open()
+    everything = reader.cards()
+
+    def refuse(route: Route) -> None:
+        problem = {
+            "type": "about:blank",
+            "status": 503,
+            "title": "Unavailable",
+            "detail": "The store is away.",
+        }
+        route.fulfill(status=503, content_type="application/problem+json", body=json.dumps(problem))
+
+    reader.page.route("**/requests/timeseries?*", refuse)
+    reader.page.get_by_role("button", name="Refresh").click()
+    fault = reader.page.locator("#series .fault")
+    expect(fault).to_contain_text("The store is away.")
+    reader.settle()
+    assert reader.page.locator(".panel .fault").count() == 1
+    assert set(reader.cards()) == set(everything)
+    reader.page.unroute("**/requests/timeseries?*")
+    fault.get_by_role("button", name="Retry").click()
+    expect(reader.page.locator("#series rect.count").first).to_be_attached()
+    expect(fault).to_have_count(0)
+    assert reader.complaints == [text for text in reader.complaints if "503" in text]
+    reader.complaints.clear()
+
+
+def test_refresh_keeps_the_old_numbers_until_the_new_ones_are_there(reader: Reader) -> None:
+    reader.open()
+    held: list[Route] = []
+    reader.page.route("**/summary?*", lambda route: held.append(route))
+    before = reader.cards()
+    first_ends = reader.ends()
+    reader.page.get_by_role("button", name="Refresh").click()
+    expect(reader.page.locator("#cards")).to_have_attribute("aria-busy", "true")
+    expect(reader.page.locator("#series")).to_have_attribute("aria-busy", "false")
+    assert reader.cards() == before
+    assert reader.page.locator("#cards .skeleton").count() == 0
+    held[0].continue_()
+    reader.settle()
+    assert reader.ends()["to"] > first_ends["to"]
+    assert reader.query["range"] == ["7d"]
+
+
+def test_a_range_the_api_refuses_is_explained_with_a_way_out(reader: Reader) -> None:
+    reader.page.goto(f"{reader.site.url}/bots/{BUSY}/analytics?range=fortnight&tz={ZONE}")
+    alert = reader.page.locator("#alert")
+    expect(alert).to_contain_text("range")
+    reader.doing(alert.get_by_role("button", name="Show the last 7 days").click)
+    expect(alert).to_be_hidden()
+    assert reader.cards()["total_requests"] == str(reader.api("summary")["total_requests"])
+    assert reader.complaints == [text for text in reader.complaints if "400" in text]
+    reader.complaints.clear()
+
+
+def test_an_empty_range_names_the_last_request_and_offers_its_range(reader: Reader) -> None:
+    reader.open(QUIET)
+    assert reader.cards()["total_requests"] == "0"
+    expect(reader.card("last_request")).to_contain_text("never")
+    expect(reader.card("positive_feedbacks").locator(".card-value")).to_have_text("0")
+    notice = reader.page.locator("#notice")
+    expect(notice).to_contain_text("The last one was on")
+    reader.doing(notice.get_by_role("button", name="Show the 7 days up to it").click)
+    assert reader.cards()["total_requests"] == "3"
+    expect(notice).to_be_hidden()
+
+
+def test_a_bot_without_events_gets_the_one_command_and_is_noticed_when_it_arrives(reader: Reader) -> None:
+    reader.page.goto(f"{reader.site.url}/bots/newcomer/analytics")
+    command = reader.page.locator("#welcome pre")
+    expect(command).to_contain_text(f"curl -sS {reader.site.url}/api/v1/events/bot_requests")
+    expect(command).to_contain_text('"bot_id":"newcomer"')
+    reader.site.add_request("newcomer")
+    reader.settle()
+    assert reader.cards()["total_requests"] == "1"
+    assert reader.complaints == [text for text in reader.complaints if "404" in text]
+    reader.complaints.clear()
+
+
+def test_the_front_page_lists_the_bots(reader: Reader) -> None:
+    reader.page.goto(f"{reader.site.url}/")
+    reader.page.get_by_role("link", name=BUSY).click()
+    reader.settle()
+    assert int(reader.cards()["total_requests"] or 0) > 0
+
+
+def test_the_bot_switcher_keeps_the_range_and_drops_the_filters(reader: Reader) -> None:
+    reader.open(query="?range=12mo&country=DE")
+    reader.page.locator("#bot-button").click()
+    reader.page.get_by_role("combobox", name="Bots").fill("quiet")
+    expect(reader.page.get_by_role("option", name=QUIET)).to_be_visible()
+    reader.doing(lambda: reader.page.keyboard.press("Enter"))
+    assert urlsplit(reader.page.url).path == f"/bots/{quote(QUIET)}/analytics"
+    assert reader.query == {"range": ["12mo"], "tz": [ZONE]}
+    assert reader.cards()["total_requests"] == "3"
+
+
+def test_the_keyboard_reads_bar_by_bar_and_zooms(reader: Reader) -> None:
+    reader.open()
+    buckets = reader.api("requests/timeseries")["buckets"]
+    plot = reader.page.get_by_role("slider", name="Requests over time")
+    plot.focus()
+    reader.page.keyboard.press("End")
+    reader.page.keyboard.press("ArrowLeft")
+    bucket = buckets[-2]
+    said = f"{bucket['requests']} request{'' if bucket['requests'] == 1 else 's'}"
+    assert (plot.get_attribute("aria-valuetext") or "").endswith(f"(UTC+08:45): {said}")
+    assert bucket["start"][11:16] in (plot.get_attribute("aria-valuetext") or "")
+    expect(reader.page.locator("#tip")).to_contain_text(said)
+    reader.doing(lambda: reader.page.keyboard.press("Enter"))
+    assert reader.ends() == {"from": bucket["start"], "to": buckets[-1]["start"], "tz": ZONE}
+    assert reader.cards()["total_requests"] == str(bucket["requests"])
+
+
+def test_dragging_over_bars_sets_the_range(reader: Reader) -> None:
+    reader.open()
+    buckets = reader.api("requests/timeseries")["buckets"]
+    bars = reader.page.locator("#series rect.count")
+    first, last = bars.nth(10).bounding_box(), bars.nth(19).bounding_box()
+    assert first
+    assert last
+    y = first["y"] - 5
+    reader.page.mouse.move(first["x"] + 5, y)
+    reader.page.mouse.down()
+    reader.page.mouse.move(last["x"] + 5, y, steps=4)
+    reader.doing(reader.page.mouse.up)
+    assert reader.ends() == {"from": buckets[10]["start"], "to": buckets[20]["start"], "tz": ZONE}
+    assert reader.cards()["total_requests"] == str(sum(bucket["requests"] for bucket in buckets[10:20]))
+
+
+@pytest.mark.parametrize("query", ["", "?range=90d&country=DE&endpoint=widget&requests.ip=1.2.3.4"])
+def test_at_390_pixels_only_tables_scroll_sideways(reader: Reader, query: str) -> None:
+    reader.page.set_viewport_size({"width": 390, "height": 844})
+    reader.open(query=query)
+    assert reader.page.evaluate("document.documentElement.scrollWidth") == 390
+    for menu in ("bot-menu", "range-menu", "zone-menu", "requests-export"):
+        reader.page.locator(f"[popovertarget={menu}]").click()
+        box = reader.page.locator(f"#{menu}").bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        reader.page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_it_is_on(reader: Reader, scheme: str) -> None:
+    reader.page.add_init_script(f"localStorage.setItem('footfall.theme', '{scheme}')")
+    reader.open(query="?country=DE")
+    faint = reader.page.evaluate(CONTRAST)
+    assert faint == []
+
+
+# WCAG 2.2 AA for every text on show: 4.5:1, or 3:1 from 24 px or bold 18.66 px on. Disabled controls are exempt.
+CONTRAST = """
+() => {
+  const paint = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (colour) => {
+    paint.clearRect(0, 0, 1, 1); paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data];
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = rgba(getComputedStyle(at).backgroundColor);
+      if (found[3] === 255) return found;
+    }
+    return rgba(getComputedStyle(document.documentElement).backgroundColor);
+  };
+  const linear = (v) => v <= 10.31475 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const faint = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest("[aria-disabled=true], option, .unseen")) continue;
+    const style = getComputedStyle(element);
+    const ink = rgba(element instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [light(ink), light(behind(element))].sort((x, y) => y - x);
+    const size = parseFloat(style.fontSize);
+    const least = size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5;
+    if ((a + 0.05) / (b + 0.05) < least) faint.push(`${element.className}: ${element.textContent.slice(0, 40)}`);
+  }
+  return faint;
+}
+"""
