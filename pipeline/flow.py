@@ -23,7 +23,7 @@ from pipeline.enrich import Geography
 from pipeline.insist import Abandoned
 from pipeline.rows import BUILD_ROW, Row
 from pipeline.sink import Flush, Sink
-from pipeline.window import RequestCell, TokenCell, Window, first_open, interval_start, last_open
+from pipeline.window import Budget, RequestCell, TokenCell, Window, first_open, interval_start, last_open
 from schemas.dead_letter import DeadLetter
 from schemas.topics import Topic
 
@@ -127,7 +127,8 @@ class Flow:
         if cell_type is None or not partitions:
             return states
         first_open_ms = first_open(int(self._now_ms()))
-        windows = {partition: Window(cell_type) for partition in partitions}
+        budget = Budget()
+        windows = {partition: Window(cell_type, budget) for partition in partitions}
         for partition, bot_id, start, snapshot in await ledger.open_cells(
             self._store, self.topic, epoch=self.epoch, partitions=partitions, first_open_ms=first_open_ms
         ):
@@ -223,14 +224,14 @@ class Flow:
             state = decoded.states[partition]
             is_duplicate = state.memory.is_duplicate(identity(row[0], row[2], event_ms), offset)
             tally.duplicates += is_duplicate
-            state.window.add(row, offset, is_duplicate=is_duplicate)  # type: ignore[union-attr]
+            has_room = state.window.add(row, offset, is_duplicate=is_duplicate)  # type: ignore[union-attr]
+            tally.late += not (has_room or is_duplicate)
         cells: list[tuple[object, ...]] = []
-        for partition in decoded.tallies:
-            window = decoded.states[partition].window
-            assert window is not None  # noqa: S101 - topics with cells have windows
-            for bot_id, start, snapshot, members in window.snapshots():
+        for partition, state in decoded.states.items():
+            assert state.window is not None  # noqa: S101 - topics with cells have windows
+            for bot_id, start, snapshot, members in state.window.snapshots():
                 cells.append((bot_id, start, self.epoch, partition, snapshot, *members))
-            window.evict(now_ms)
+            state.window.evict(now_ms)
         return cells
 
     async def flush(self, decoded: Decoded, rows: list[Row], cells: list[tuple[object, ...]]) -> None:
@@ -293,6 +294,6 @@ class Flow:
         metrics.REMEMBERED_IDENTITIES.labels(topic=topic).set(
             sum(len(state.memory) for state in self.partitions.values())
         )
-        metrics.OPEN_CELLS.labels(topic=topic).set(
-            sum(len(state.window) for state in self.partitions.values() if state.window is not None)
-        )
+        windows = [state.window for state in self.partitions.values() if state.window is not None]
+        metrics.OPEN_CELLS.labels(topic=topic).set(sum(window.cells for window in windows))
+        metrics.CLOSED_CELLS.labels(topic=topic).set(sum(window.closed_cells for window in windows))

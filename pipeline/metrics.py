@@ -12,7 +12,9 @@ DUPLICATES = Counter(
     ["topic"],
 )
 LATE_EVENTS = Counter(
-    "footfall_late_events", "Events whose interval was no longer open: the sealer counts them.", ["topic"]
+    "footfall_late_events",
+    "Events whose interval was not open, or for which windows had no room: the sealer counts them.",
+    ["topic"],
 )
 DEAD_LETTERS = Counter("footfall_dead_letters", "Malformed events, by reason.", ["topic", "reason"])
 INVALID_ADDRESSES = Counter(

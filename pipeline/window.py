@@ -4,12 +4,16 @@ Pure. Intervals are tumbling windows of 15 minutes, `[start, end)`, by `event_ti
 after its end; events of one that is not open go to raw rows alone, and the sealer counts them.
 
 A cell is fenced by the last offset it has seen, so that records consumed again change nothing.
+
+Memory is bounded. A cell for which there is no room is closed: it counts nothing, and the sealer counts its interval at
+every touch. Where there is no room for closed cells either, the interval is taken for one that is not open.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas import bot_request, token_usage
@@ -23,9 +27,13 @@ SLACK_MS = 5 * 1000
 AHEAD_MS = INTERVAL_MS
 """How far ahead an interval may start and still be open: event times are at most 5 minutes ahead."""
 
-MAX_CELLS = 200_000
-MAX_KEYS = 2_000
-"""Beyond these a cell is closed: it counts nothing more, and the sealer counts its interval at every touch."""
+MAX_CELLS = 60_000
+"""Cells that the windows of one topic hold."""
+MAX_VALUES = 600_000
+"""Values of dimensions that these cells hold in all."""
+MAX_VALUES_OF_CELL = 2_000
+MAX_CLOSED = 200_000
+"""Closed cells that the windows of one topic hold, about 200 bytes each."""
 
 Row = Sequence[Any]
 CellKey = tuple[str, int]
@@ -51,16 +59,15 @@ class Cell(Protocol):
     """Counts of one bot, interval and partition."""
 
     last_offset: int
-    is_closed: bool
 
     def add(self, row: Row) -> None:
         """Count one row."""
 
-    def keys(self) -> int:
-        """How many values its dimensions hold: what bounds its memory."""
+    def values(self) -> int:
+        """How many values its dimensions hold, which is what its memory goes by."""
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """The store's `snapshot` tuple."""
+    def snapshot(self, *, is_closed: bool = False) -> tuple[Any, ...]:
+        """The store's `snapshot` tuple; its first element is the last offset, its last says whether it is closed."""
 
     def new_members(self) -> tuple[list[str], ...]:
         """What its sets gained since this was last asked."""
@@ -80,7 +87,6 @@ class RequestCell:
         "by_endpoint",
         "chats",
         "ips",
-        "is_closed",
         "last_offset",
         "last_request_ms",
         "requests",
@@ -98,7 +104,6 @@ class RequestCell:
         self.by_endpoint, self.by_country, self.by_browser, self.by_client_class = (
             defaultdict(int, dimension) for dimension in dimensions
         )
-        self.is_closed = bool(snapshot[7]) if snapshot else False
         self.ips: set[str] = set()
         self.chats: set[str] = set()
 
@@ -113,10 +118,10 @@ class RequestCell:
         self.ips.add(row[self._IP])
         self.chats.add(row[self._CHAT])
 
-    def keys(self) -> int:
-        return len(self.by_endpoint) + len(self.by_browser)
+    def values(self) -> int:
+        return len(self.by_endpoint) + len(self.by_country) + len(self.by_browser) + len(self.by_client_class)
 
-    def snapshot(self) -> tuple[Any, ...]:
+    def snapshot(self, *, is_closed: bool = False) -> tuple[Any, ...]:
         return (
             self.last_offset,
             self.requests,
@@ -125,7 +130,7 @@ class RequestCell:
             self.by_country,
             self.by_browser,
             self.by_client_class,
-            int(self.is_closed),
+            int(is_closed),
         )
 
     def new_members(self) -> tuple[list[str], ...]:
@@ -137,7 +142,7 @@ class RequestCell:
 class TokenCell:
     """Model calls and their tokens, in all, by source and by model."""
 
-    __slots__ = ("by_model", "by_source", "is_closed", "last_offset", "totals")
+    __slots__ = ("by_model", "by_source", "last_offset", "totals")
     _SOURCE, _MODEL, _INPUT, _OUTPUT = _columns(
         token_usage.COLUMNS, ("source", "model", "input_tokens", "output_tokens")
     )
@@ -147,7 +152,6 @@ class TokenCell:
         self.totals: list[int] = list(snapshot[1:4]) if snapshot else [0, 0, 0]
         self.by_source = _zipped(snapshot[4:7] if snapshot else ())
         self.by_model = _zipped(snapshot[7:10] if snapshot else ())
-        self.is_closed = bool(snapshot[10]) if snapshot else False
 
     def add(self, row: Row) -> None:
         for counts in (self.totals, self.by_source[row[self._SOURCE]], self.by_model[row[self._MODEL]]):
@@ -155,16 +159,16 @@ class TokenCell:
             counts[1] += row[self._INPUT]
             counts[2] += row[self._OUTPUT]
 
-    def keys(self) -> int:
+    def values(self) -> int:
         return len(self.by_source) + len(self.by_model)
 
-    def snapshot(self) -> tuple[Any, ...]:
+    def snapshot(self, *, is_closed: bool = False) -> tuple[Any, ...]:
         by_dimension = [
             {name: counts[position] for name, counts in dimension.items()}
             for dimension in (self.by_source, self.by_model)
             for position in range(3)
         ]
-        return (self.last_offset, *self.totals, *by_dimension, int(self.is_closed))
+        return (self.last_offset, *self.totals, *by_dimension, int(is_closed))
 
     def new_members(self) -> tuple[list[str], ...]:
         return ()
@@ -179,53 +183,116 @@ def _zipped(maps: Sequence[dict[str, int]]) -> defaultdict[str, list[int]]:
     return zipped
 
 
+@dataclass(kw_only=True)
+class Budget:
+    """What the windows of one topic may hold yet, all together."""
+
+    cells: int = MAX_CELLS
+    values: int = MAX_VALUES
+    closed: int = MAX_CLOSED
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no cell may be opened. One that is open has to find room to be closed in, at the least."""
+        return self.cells <= 0 or self.values <= 0 or self.closed <= 0
+
+
 class Window:
     """The open cells of one partition."""
 
-    def __init__(self, cell_type: type[RequestCell] | type[TokenCell], *, max_cells: int = MAX_CELLS) -> None:
+    def __init__(self, cell_type: type[RequestCell] | type[TokenCell], budget: Budget) -> None:
         self._new_cell = cell_type
-        self._max_cells = max_cells
+        self._budget = budget
         self._cells: dict[CellKey, Cell] = {}
+        self._closed: dict[CellKey, int] = {}
+        """Of closed cells the last offset alone."""
         self._touched: set[CellKey] = set()
+        self._first_open = 0
 
-    def __len__(self) -> int:
+    @property
+    def cells(self) -> int:
+        """How many cells it counts in."""
         return len(self._cells)
+
+    @property
+    def closed_cells(self) -> int:
+        """How many cells of open intervals are closed."""
+        return len(self._closed)
 
     def load(self, snapshots: Iterable[tuple[str, int, Sequence[Any]]]) -> None:
         """Take (bot, interval start, snapshot) as the store holds them."""
         for bot_id, start, snapshot in snapshots:
-            self._cells[bot_id, start] = self._new_cell(snapshot)
+            if snapshot[-1] or self._budget.is_spent:
+                self._close((bot_id, start), snapshot[0])
+            else:
+                self._open((bot_id, start), self._new_cell(snapshot))
 
-    def add(self, row: Row, offset: int, *, is_duplicate: bool) -> None:
+    def add(self, row: Row, offset: int, *, is_duplicate: bool) -> bool:
         """Count a row of an open interval, unless it is a duplicate or its cell has seen its offset already.
 
-        Either way the cell goes into the next snapshot: its earlier write may not have become durable.
+        Either way the cell goes into the next snapshot: its earlier write may not have become durable. False if there
+        is no room for the cell, not even for a closed one.
         """
         key = row[0], interval_start(row[1])
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[key] = self._new_cell()
-            cell.is_closed = len(self._cells) > self._max_cells
+            if key in self._closed:
+                self._closed[key] = max(self._closed[key], offset)
+            elif not self._budget.is_spent:
+                cell = self._open(key, self._new_cell())
+            elif self._budget.closed > 0:
+                self._close(key, offset)
+            else:
+                return False
         self._touched.add(key)
-        if offset <= cell.last_offset:
-            return
+        if cell is None or offset <= cell.last_offset:
+            return True
         cell.last_offset = offset  # a duplicate's too: a cell that holds nothing else has to have one
-        if is_duplicate or cell.is_closed:
-            return
-        cell.add(row)
-        if cell.keys() > MAX_KEYS:
-            closed = self._cells[key] = self._new_cell()
-            closed.last_offset, closed.is_closed = offset, True
+        if not is_duplicate:
+            before = cell.values()
+            cell.add(row)
+            values = cell.values()
+            if values > before:
+                self._budget.values -= values - before
+                if values > MAX_VALUES_OF_CELL or self._budget.values < 0:
+                    self._let_go(key)
+                    self._close(key, offset)
+        return True
 
     def snapshots(self) -> Iterator[tuple[str, int, tuple[Any, ...], tuple[list[str], ...]]]:
         """(bot, interval start, snapshot, new members of sets) of every cell touched since the last call."""
         touched, self._touched = self._touched, set()
         for key in touched:
-            cell = self._cells[key]
-            yield *key, cell.snapshot(), cell.new_members()
+            cell = self._cells.get(key)
+            if cell is not None:
+                yield *key, cell.snapshot(), cell.new_members()
+            else:
+                closed = self._new_cell()
+                closed.last_offset = self._closed[key]
+                yield *key, closed.snapshot(is_closed=True), closed.new_members()
 
     def evict(self, now_ms: int) -> None:
         """Forget the cells of intervals that are not open any more."""
         first = first_open(now_ms)
+        if first == self._first_open:
+            return
+        self._first_open = first
         for key in [key for key in self._cells if key[1] < first]:
-            del self._cells[key]
+            self._let_go(key)
+        for key in [key for key in self._closed if key[1] < first]:
+            del self._closed[key]
+            self._budget.closed += 1
+
+    def _open(self, key: CellKey, cell: Cell) -> Cell:
+        self._cells[key] = cell
+        self._budget.cells -= 1
+        self._budget.values -= cell.values()
+        return cell
+
+    def _let_go(self, key: CellKey) -> None:
+        self._budget.cells += 1
+        self._budget.values += self._cells.pop(key).values()
+
+    def _close(self, key: CellKey, last_offset: int) -> None:
+        self._closed[key] = last_offset
+        self._budget.closed -= 1

@@ -16,6 +16,7 @@ from pipeline.window import (
     GRACE_MS,
     INTERVAL_MS,
     SLACK_MS,
+    Budget,
     RequestCell,
     TokenCell,
     Window,
@@ -56,7 +57,7 @@ class CellStore:
 
     def window(self, cell_type: type[RequestCell] | type[TokenCell] = RequestCell) -> Window:
         """The window of a worker that takes over."""
-        window = Window(cell_type)
+        window = Window(cell_type, Budget())
         window.load((bot, start, snapshot) for (bot, start), snapshot in self.snapshots.items())
         return window
 
@@ -137,7 +138,7 @@ def plain_members(log: Log) -> dict[tuple[str, int], tuple[set[str], ...]]:
 
 @given(logs)
 def test_a_cell_counts_every_row_of_its_bot_and_interval_once(log: Log) -> None:
-    store, window = CellStore(), Window(RequestCell)
+    store, window = CellStore(), Window(RequestCell, Budget())
     for offset, (counted_row, is_duplicate) in enumerate(log):
         window.add(counted_row, offset, is_duplicate=is_duplicate)
     store.write(window)
@@ -148,7 +149,7 @@ def test_a_cell_counts_every_row_of_its_bot_and_interval_once(log: Log) -> None:
 @given(logs, st.data())
 def test_crashes_and_replays_change_no_count(log: Log, data: st.DataObject) -> None:
     """A worker may write its cells or not, die, and a new one may begin again anywhere before."""
-    store, window, offset = CellStore(), Window(RequestCell), 0
+    store, window, offset = CellStore(), Window(RequestCell, Budget()), 0
     durable = 0  # what lies before has been written: a replay may begin earlier, never later
     for _ in range(data.draw(st.integers(0, 8), label="turns")):
         end = data.draw(st.integers(offset, len(log)), label="end")
@@ -173,7 +174,7 @@ def test_crashes_and_replays_change_no_count(log: Log, data: st.DataObject) -> N
 
 
 def test_an_older_worker_that_writes_late_changes_nothing() -> None:
-    store, older = CellStore(), Window(RequestCell)
+    store, older = CellStore(), Window(RequestCell, Budget())
     older.add(request(), 0, is_duplicate=False)
     newer = store.window()
     for offset in (0, 1):
@@ -184,7 +185,7 @@ def test_an_older_worker_that_writes_late_changes_nothing() -> None:
 
 
 def test_a_cell_whose_rows_were_all_seen_before_is_written_again() -> None:
-    window = Window(RequestCell)
+    window = Window(RequestCell, Budget())
     window.load([("bot", START, (7, 3, NOW_MS, {"api": 3}, {"": 3}, {"": 3}, {"": 3}, 0))])
     window.add(request(), 7, is_duplicate=False)
     [(_, _, snapshot, _)] = window.snapshots()
@@ -192,7 +193,7 @@ def test_a_cell_whose_rows_were_all_seen_before_is_written_again() -> None:
 
 
 def test_a_cell_of_duplicates_alone_has_an_offset_that_the_store_can_hold() -> None:
-    window = Window(RequestCell)
+    window = Window(RequestCell, Budget())
     window.add(request(), 5, is_duplicate=True)
     [(_, _, snapshot, members)] = window.snapshots()
     assert snapshot == (5, 0, 0, {}, {}, {}, {}, 0)
@@ -200,7 +201,7 @@ def test_a_cell_of_duplicates_alone_has_an_offset_that_the_store_can_hold() -> N
 
 
 def test_only_cells_touched_since_the_last_snapshot_are_in_the_next() -> None:
-    window = Window(RequestCell)
+    window = Window(RequestCell, Budget())
     window.add(request(bot="a"), 0, is_duplicate=False)
     assert [bot for bot, *_ in window.snapshots()] == ["a"]
     window.add(request(bot="b"), 1, is_duplicate=False)
@@ -209,7 +210,7 @@ def test_only_cells_touched_since_the_last_snapshot_are_in_the_next() -> None:
 
 
 def test_sets_say_only_what_they_gained() -> None:
-    window = Window(RequestCell)
+    window = Window(RequestCell, Budget())
     window.add(request(ip="192.0.2.1", chat_id="x"), 0, is_duplicate=False)
     [(*_, first)] = window.snapshots()
     window.add(request(ip="192.0.2.2", chat_id=""), 1, is_duplicate=False)
@@ -230,7 +231,7 @@ usages = st.builds(
 def test_token_cells_sum_calls_and_tokens_by_source_and_model(
     rows: list[tuple[Any, ...]], data: st.DataObject
 ) -> None:
-    store, window = CellStore(), Window(TokenCell)
+    store, window = CellStore(), Window(TokenCell, Budget())
     taken_over_at = data.draw(st.integers(0, len(rows)))
     for offset, counted_row in enumerate(rows):
         if offset == taken_over_at:
@@ -269,8 +270,8 @@ def test_a_cell_with_too_many_values_closes_and_stays_closed(
     cell_type: type[RequestCell] | type[TokenCell],
     rows: list[tuple[Any, ...]],
 ) -> None:
-    monkeypatch.setattr(window_module, "MAX_KEYS", 10)
-    store, window = CellStore(), Window(cell_type)
+    monkeypatch.setattr(window_module, "MAX_VALUES_OF_CELL", 11)
+    store, window = CellStore(), Window(cell_type, Budget())
     for offset, counted_row in enumerate(rows[:8]):
         window.add(counted_row, offset, is_duplicate=False)
     store.write(window)
@@ -288,23 +289,112 @@ def test_a_cell_with_too_many_values_closes_and_stays_closed(
     assert store.snapshots["bot", START] == (len(rows), *closed[1:])
 
 
-def test_cells_beyond_the_limit_are_closed_from_the_start() -> None:
-    window = Window(RequestCell, max_cells=2)
-    for offset, bot in enumerate(["a", "b", "c", "a"]):
-        window.add(request(bot=bot), offset, is_duplicate=False)
-    states = {bot: (snapshot[1], snapshot[-1]) for bot, _, snapshot, _ in window.snapshots()}
-    assert states == {"a": (2, 0), "b": (1, 0), "c": (0, 1)}
+def add(window: Window, *bots: str, first_offset: int = 0, **values: Any) -> list[bool]:
+    """Add a request of each bot."""
+    return [
+        window.add(request(bot=bot, **values), offset, is_duplicate=False)
+        for offset, bot in enumerate(bots, first_offset)
+    ]
+
+
+def states(window: Window) -> dict[str, tuple[int, int, int]]:
+    """Last offset, requests and whether closed, of every cell in the next snapshot, by bot."""
+    return {bot: (snapshot[0], snapshot[1], snapshot[-1]) for bot, _, snapshot, _ in window.snapshots()}
+
+
+def test_a_cell_for_which_there_is_no_room_is_closed_from_the_start() -> None:
+    window = Window(RequestCell, Budget(cells=2))
+    assert all(add(window, "a", "b", "c", "a", "c"))
+    assert states(window) == {"a": (3, 2, 0), "b": (1, 1, 0), "c": (4, 0, 1)}
+    assert (window.cells, window.closed_cells) == (2, 1)
+
+
+def test_a_closed_cell_is_written_again_with_its_greatest_offset() -> None:
+    window = Window(RequestCell, Budget(cells=0))
+    add(window, "a", first_offset=7)
+    add(window, "a", first_offset=3)
+    assert states(window) == {"a": (7, 0, 1)}
+    assert [members for *_, members in window.snapshots()] == []
+
+
+def test_where_there_is_no_room_for_closed_cells_either_an_event_is_left_to_the_sealer() -> None:
+    window = Window(RequestCell, Budget(cells=1, closed=1))
+    assert add(window, "a", "b", "c", "a", "b", "c") == [True, True, False, True, True, False]
+    assert states(window) == {"a": (3, 2, 0), "b": (4, 0, 1)}
+
+
+def test_windows_of_one_topic_share_their_budget() -> None:
+    budget = Budget(cells=1)
+    first, second = Window(RequestCell, budget), Window(RequestCell, budget)
+    add(first, "a")
+    add(second, "a")
+    assert (states(first), states(second)) == ({"a": (0, 1, 0)}, {"a": (0, 0, 1)})
+
+
+def test_a_cell_that_grows_when_all_values_are_taken_is_closed_and_makes_room() -> None:
+    window = Window(RequestCell, Budget(values=9))
+    add(window, "a", "b")  # four values each
+    add(window, "a", "a", first_offset=2)  # what it holds already takes no room
+    add(window, "a", "a", first_offset=4, endpoint="x")
+    assert states(window) == {"a": (5, 5, 0), "b": (1, 1, 0)}
+    add(window, "b", first_offset=6, endpoint="y")
+    assert states(window) == {"b": (6, 0, 1)}
+    assert all(add(window, "c", first_offset=7))
+    assert states(window) == {"c": (7, 1, 0)}
+
+
+def test_what_is_evicted_makes_room() -> None:
+    window = Window(RequestCell, Budget(cells=1, closed=1, values=4))
+    assert add(window, "a", "b", "c") == [True, True, False]
+    list(window.snapshots())
+    window.evict(START + 9 * INTERVAL_MS)
+    assert (window.cells, window.closed_cells) == (0, 0)
+    later = START + 9 * INTERVAL_MS
+    assert add(window, "d", "e", "f", first_offset=3, event_ms=later) == [True, True, False]
+    assert states(window) == {"d": (3, 1, 0), "e": (4, 0, 1)}
+
+
+def test_what_is_taken_over_beyond_the_budget_is_closed() -> None:
+    snapshots = [(bot, START, (5, 3, NOW_MS, {"api": 3}, {}, {}, {}, 0)) for bot in "abc"]
+    window = Window(RequestCell, Budget(cells=2))
+    window.load(snapshots)
+    add(window, "a", "b", "c", first_offset=6)
+    assert states(window) == {"a": (6, 4, 0), "b": (7, 4, 0), "c": (8, 0, 1)}
+
+
+loads = st.lists(
+    st.tuples(st.sampled_from("abcdef"), st.integers(0, 3), st.sampled_from(ENDPOINTS), st.booleans()),
+    max_size=60,
+)
+
+
+@given(loads, st.integers(0, 4), st.integers(0, 20), st.integers(0, 4))
+def test_a_budget_is_kept_and_given_back_whole(
+    log: list[tuple[str, int, str, bool]], cells: int, values: int, closed: int
+) -> None:
+    budget = Budget(cells=cells, values=values, closed=closed)
+    windows = [Window(RequestCell, budget) for _ in range(2)]
+    for offset, (bot, interval, endpoint, is_first) in enumerate(log):
+        added = request(START + interval * INTERVAL_MS, bot=bot, endpoint=endpoint)
+        windows[is_first].add(added, offset, is_duplicate=False)
+        assert sum(window.cells for window in windows) <= cells
+        assert sum(window.closed_cells for window in windows) <= cells + closed
+        assert budget.values >= -4, "one row adds four values at the most"
+    for window in windows:
+        list(window.snapshots())
+        window.evict(START + 99 * INTERVAL_MS)
+    assert budget == Budget(cells=cells, values=values, closed=closed)
 
 
 def test_cells_of_intervals_that_are_not_open_any_more_are_forgotten() -> None:
-    window = Window(RequestCell)
+    window = Window(RequestCell, Budget())
     window.add(request(START), 0, is_duplicate=False)
     window.add(request(START + INTERVAL_MS), 1, is_duplicate=False)
     closes = START + INTERVAL_MS + GRACE_MS + SLACK_MS
     assert len(list(window.snapshots())) == 2
     window.evict(closes - 1)
-    assert len(window) == 2
+    assert window.cells == 2
     window.evict(closes)
-    assert len(window) == 1
+    assert window.cells == 1
     window.add(request(START + INTERVAL_MS), 2, is_duplicate=False)
     assert [snapshot[1] for _, _, snapshot, _ in window.snapshots()] == [2]
