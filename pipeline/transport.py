@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+READING_SECONDS = 1.0
 
 
 class Consumer(AIOKafkaConsumer):
@@ -42,6 +43,11 @@ class Consumer(AIOKafkaConsumer):
         self._resumed_number = -1
         self._acknowledged: dict[TP, int] = {}
         self._next_poll = 0.0
+        self._delivered: dict[TP, int] = {}
+        """Position after the last record delivered in this assignment."""
+        self._read_to: Mapping[TP, int] = {}
+        """Where the consumer itself stood when all it had read was delivered: past markers of transactions too."""
+        self._next_reading = 0.0
 
     # --- which assignment this is
 
@@ -84,12 +90,25 @@ class Consumer(AIOKafkaConsumer):
             return
         self.app.note_beginnings(beginnings)
         self._acknowledged.update(starts)
+        self._delivered, self._read_to = dict(starts), {}
         self._resumed_number = number
 
     async def end_offsets(self) -> Mapping[TP, int]:
         """The position after the last record that may be read, of each assigned partition."""
         assigned = self.assignment()
         return await self._thread.end_offsets(assigned) if assigned else {}
+
+    def reached(self, durable: Mapping[TP, int]) -> dict[TP, int]:
+        """Where each partition has been read and made durable to, given the positions after its last durable record.
+
+        The two differ where nothing follows a record but what no consumer is given, as the end of a transaction.
+        """
+        return {
+            tp: max(position, self._read_to.get(tp, 0))
+            if position >= self._delivered.get(tp, 0)
+            else position
+            for tp, position in durable.items()
+        }
 
     # --- delivering
 
@@ -100,11 +119,21 @@ class Consumer(AIOKafkaConsumer):
         # What comes in meanwhile is fetched in the background and gathered by the next poll.
         await self.sleep(max(0.0, self._next_poll - time.monotonic()))
         number = self._assignment_number
-        records, _ = await self._wait_next_records(timeout)
-        if not records or self.should_stop or not self.flow_active or number != self._resumed_number:
+        polled, _ = await self._wait_next_records(timeout)
+        records = polled or {}
+        if self.should_stop or not self.flow_active or number != self._resumed_number:
             return
+        if time.monotonic() >= self._next_reading:
+            self._next_reading = time.monotonic() + READING_SECONDS
+            read_to = await self._thread.positions(self._delivered)
+        else:
+            read_to = self._read_to
+        if number != self._assignment_number:
+            return
+        self._read_to = read_to
+        self._delivered |= {tp: delivered[-1].offset + 1 for tp, delivered in records.items() if delivered}
         interval, most = self.app.flush_interval_seconds, self.app.conf.broker_max_poll_records
-        if sum(map(len, records.values())) < most // 2:
+        if records and sum(map(len, records.values())) < most // 2:
             self._next_poll = time.monotonic() + interval
         for tp, message in self._messages(records, number):
             yield tp, message
@@ -179,6 +208,16 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         # Faust asks for it only when it keeps transactions of its own; producers may keep theirs.
         consumer._isolation_level = "read_committed"
         return consumer
+
+    async def positions(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        """The offset that the consumer would give out next, of each partition."""
+        consumer, wanted = self._ensure_consumer(), list(partitions)
+
+        async def read() -> Mapping[TP, int]:
+            return {tp: await consumer.position(tp) for tp in wanted}
+
+        positions: Mapping[TP, int] = await self.call_thread(read)
+        return positions
 
     async def end_offsets(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
         """The position after the last record of each partition that a consumer may read."""

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from aiohttp import web
 from aiokafka.errors import KafkaError
+from faust.types import TP
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from clickhouse import ledger
@@ -224,10 +225,14 @@ class Watcher:
         self._health.note("broker", None)
         by_topic = {flow.topic.value: flow for flow in app.flows.values()}
         topics = {flow.source: flow.topic.value for flow in app.flows.values()}
-        positions = {
-            (topic, partition): max(state.position, state.beginning)
-            for topic, flow in by_topic.items()
+        durable = {
+            TP(flow.source, partition): max(state.position, state.beginning)
+            for flow in app.flows.values()
             for partition, state in flow.partitions.items()
+        }
+        positions = {
+            (topics[tp.topic], tp.partition): position
+            for tp, position in app.batch_consumer.reached(durable).items()
         }
         if positions.keys() != self._progress.partitions.keys():
             try:
