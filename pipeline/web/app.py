@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.config import Settings
-from pipeline.web import analytics, exports, health, metrics, page
+from pipeline.web import analytics, collector, exports, health, metrics, page
 from pipeline.web.connections import Connections
 from pipeline.web.problems import add_handlers
 
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(page.router)
     app.include_router(analytics.router, prefix=API)
     app.include_router(exports.router, prefix=API)
+    app.include_router(collector.router, prefix=API)
     app.add_api_route(f"{API}/docs", _docs, include_in_schema=False)
     app.add_middleware(_Observed)
     return app

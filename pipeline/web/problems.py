@@ -10,6 +10,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from clickhouse.client import StoreError
 from pipeline.errors import FootfallError, Unavailable
@@ -105,6 +106,10 @@ def add_handlers(app: FastAPI) -> None:
         kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
         detail = f"There is no {request.url.path} here." if error.status_code == 404 else f"{error.detail}."
         return problem(error.status_code, kind, detail, headers=error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _(request: Request, error: ClientDisconnect) -> Response:
+        return problem(400, "aborted", "The request was not sent to its end.")  # which nobody reads
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> Response:

@@ -67,10 +67,12 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        listener = socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:  # socket.gaierror is one
         if error.errno == errno.EADDRINUSE:
             reason = f"port {port} of {host} is taken: stop what listens there, or choose another with --port"
         else:
             reason = f"cannot listen on {host}:{port} ({error.strerror}): correct --host or --port"
         raise Misconfigured(reason) from error
+    # With the protocol named: asyncio turns Nagle's algorithm off on no other, which costs 40 ms an answer.
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
