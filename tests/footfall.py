@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import httpx
+
 from pipeline.embedded.child import dies_with_parent
 
 COMMAND = [sys.executable, "-m", "pipeline"]
@@ -79,6 +81,21 @@ class Footfall:
             assert not has_ended, f"it ended with {self.process.returncode}: {self.log[-4000:]}"
             time.sleep(0.02)
         raise AssertionError(f"it did not say {text!r} in {within:.0f} s: {self.out}{self.log[-4000:]}")
+
+    def get(self, url: str) -> int:
+        """The status of the answer; 0 where there is none."""
+        try:
+            return httpx.get(url, timeout=10).status_code
+        except httpx.TransportError:
+            return 0
+
+    def answers(self, url: str, status: int = 200, *, within: float = 30) -> None:
+        """Return as soon as `url` answers with this status."""
+        deadline = time.monotonic() + within
+        while (found := self.get(url)) != status:
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.log[-4000:]}"
+            assert time.monotonic() < deadline, f"{url} answers {found}, not {status}: {self.log[-4000:]}"
+            time.sleep(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGTERM, *, within: float = 30) -> int:
         """Send a signal, and return the exit code, negative for a signal."""
