@@ -355,7 +355,9 @@ def test_what_is_evicted_makes_room() -> None:
 
 
 def test_what_is_taken_over_beyond_the_budget_is_closed() -> None:
-    snapshots = [(bot, START, (5, 3, NOW_MS, {"api": 3}, {}, {}, {}, 0)) for bot in "abc"]
+    snapshots: list[tuple[str, int, Sequence[Any]]] = [
+        (bot, START, (5, 3, NOW_MS, {"api": 3}, {}, {}, {}, 0)) for bot in "abc"
+    ]
     window = Window(RequestCell, Budget(cells=2))
     window.load(snapshots)
     add(window, "a", "b", "c", first_offset=6)
