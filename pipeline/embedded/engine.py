@@ -57,8 +57,27 @@ _HEADING_LINES = {
     "JSONCompactEachRowWithNames": 1,
     "JSONCompactEachRowWithNamesAndTypes": 2,
 }
-# Everything else is built in memory as a whole, and may not be larger than this.
-_WHOLE_RESULT_BYTES = 256 * _MIB
+# Everything else is built in memory as a whole, within this much for the statement and its result.
+_WHOLE_RESULT_BYTES = 512 * _MIB
+# The engine lays the local file system over the database `default`, which the grants forbid to touch: an
+# unqualified table would be a denied file. So this is where a session begins that names no other.
+_FIRST_DATABASE = "main"
+
+_TABLE_ENGINES = (
+    "MergeTree",
+    "ReplacingMergeTree",
+    "AggregatingMergeTree",
+    "SummingMergeTree",
+    "CollapsingMergeTree",
+    "VersionedCollapsingMergeTree",
+    "Buffer",
+    "Log",
+    "Memory",
+    "Merge",
+    "Null",
+    "StripeLog",
+    "TinyLog",
+)
 
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ERROR = re.compile(r"Code: (\d+)\.")
@@ -145,12 +164,9 @@ class Engine:
         users.write_text(_users_config(), encoding="utf-8")
         try:
             anchor = self._chdb.connect(f"{path}?config-file={config}")
+            anchor.query(f"CREATE DATABASE IF NOT EXISTS {_FIRST_DATABASE}")
         except RuntimeError as error:
             raise Misconfigured(f"The engine does not start on {path}: {error}") from error
-        # The engine lays an overlay with the local file system over the database `default`: take it away.
-        anchor.query("DETACH DATABASE default")
-        is_known = (path / "metadata" / "default.sql").exists()
-        anchor.query("ATTACH DATABASE default" if is_known else "CREATE DATABASE default ENGINE = Atomic")
         return anchor
 
 
@@ -181,9 +197,8 @@ class Session:
     def open(self) -> None:
         """Connect. Raises `StatementFailed` for a setting or a database that the engine does not know."""
         self._connection = self._chdb.connect(self._path)
-        if self._database:
-            name = self._database.replace("\\", "\\\\").replace("`", "\\`")
-            self._run(f"USE `{name}`")
+        name = _FIRST_DATABASE if self._database in (None, "", "default") else self._database
+        self._run("USE `" + name.replace("\\", "\\\\").replace("`", "\\`") + "`")
         # The tag is how `Engine.cancel` finds the statement: the library tells no query id while it runs.
         self.set({**self._settings, "log_comment": self.tag})
         if self._is_read_only:
@@ -216,7 +231,7 @@ class Session:
         query_class = self._connection.classify_query(statement)["query_class"]
         self.is_read = query_class.name == "READ_ONLY"
         if self.is_read:
-            self.set({"max_result_bytes": str(_WHOLE_RESULT_BYTES)})
+            self.set({"max_memory_usage": str(_WHOLE_RESULT_BYTES), **self._settings})
         result = self._run(statement, output_format, params)
         body = bytes(result.bytes() or b"")
         return Answer(
@@ -341,13 +356,18 @@ def _server_config(users: Path) -> str:
   <background_pool_size>2</background_pool_size>
   <background_schedule_pool_size>2</background_schedule_pool_size>
   <send_crash_reports><enabled>false</enabled></send_crash_reports>
+  <access_control_improvements>
+    <table_engines_require_grant>true</table_engines_require_grant>
+  </access_control_improvements>
   <merge_tree>{merge_tree}</merge_tree>
 </clickhouse>
 """
 
 
 def _users_config() -> str:
-    # No grant on files, URLs and other sources. async_insert is off: what was answered is stored, not queued.
+    # No grant on files, URLs, other sources, nor on engines that keep their data elsewhere.
+    # async_insert is off: what was answered is stored, not queued.
+    engines = "".join(f"<query>GRANT TABLE ENGINE ON {engine}</query>" for engine in _TABLE_ENGINES)
     return f"""<clickhouse>
   <profiles><default>
     <async_insert>0</async_insert>
@@ -363,8 +383,8 @@ def _users_config() -> str:
     <quota>default</quota>
     <grants><query>
       GRANT SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, CHECK, KILL QUERY,
-      SYSTEM, dictGet, INTROSPECTION, TABLE ENGINE ON *.*
-    </query></grants>
+      SYSTEM MERGES, SYSTEM TTL MERGES, SYSTEM DROP CACHE, dictGet ON *.*
+    </query>{engines}</grants>
   </default></users>
 </clickhouse>
 """

@@ -11,24 +11,29 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# An unterminated quotation matches nothing, which ends the walk: what follows it is not understood.
+# As ClickHouse reads it: typographic quotation marks quote, and what is not ASCII outside of quotations is a
+# blank or an error. A quotation that does not end matches nothing, which ends the walk.
 _TOKEN = re.compile(
     rb"""
-      (?P<blank> (?: \s+ | --[^\n]* | \#[!\ ][^\n]* | /\*.*?\*/ )+ )
-    | (?P<quoted> '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | `(?:[^`\\]|\\.)*`
-                  | \$(?P<tag>\w*)\$ .*? \$(?P=tag)\$ )
+      (?P<quoted> '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | `(?:[^`\\]|\\.)*`
+                  | \$(?P<tag>\w*)\$ .*? \$(?P=tag)\$
+                  | \xe2\x80\x98 .*? \xe2\x80\x99 | \xe2\x80\x9c .*? \xe2\x80\x9d )
+    | (?P<blank> (?: \s | --[^\n]* | \#[!\ ][^\n]* | /\*.*?\*/ | (?!\xe2\x80[\x98\x9c])[\x80-\xff] )+ )
     | (?P<word> [A-Za-z_][A-Za-z0-9_$]* )
     | (?P<number> [0-9][A-Za-z0-9_.]* )
-    | (?P<sign> [^'"`\s] )
+    | (?P<sign> [^'"`\s\x80-\xff] )
     """,
     re.VERBOSE | re.DOTALL,
 )
-
 _LINE_END = re.compile(rb"[ \t\f]*;?[ \t\f]*\r?\n?")
 
 # What reads files of this machine or runs programs whatever the engine's grants say.
-_OUTSIDE_FUNCTIONS = frozenset({b"FILE", b"PYTHON", b"EXECUTABLE", b"EXECUTABLEPOOL"})
+_OUTSIDE_FUNCTIONS = frozenset(
+    {b"FILE", b"PYTHON", b"EXECUTABLE", b"EXECUTABLE_POOL", b"HTTP", b"EMBEDDEDROCKSDB"}
+)
 _OUTSIDE_CLAUSES = frozenset({(b"INTO", b"OUTFILE"), (b"FROM", b"INFILE")})
+# A text without any of these needs no walk. A backslash may hide a letter of a quoted name.
+_SUSPICIOUS = re.compile(rb"file|python|executable|http|embeddedrocksdb|\\", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,15 @@ class _Token:
     start: int
     end: int
     depth: int
+
+    @property
+    def name(self) -> bytes:
+        """What it names, in capitals: a word, or an identifier between quotation marks."""
+        if self.kind == "quoted":
+            for mark in (b'"', b"`", b"\xe2\x80\x9c"):
+                if self.text.startswith(mark):
+                    return self.text[len(mark) : -len(mark)].upper()
+        return self.text if self.kind == "word" else b""
 
     def is_word(self, *words: bytes) -> bool:
         return self.kind == "word" and self.text in words
@@ -105,25 +119,30 @@ def reaches_outside(text: bytes) -> str | None:
 
     An embedded engine trusts its caller with all of that; whoever can open a loopback port is no such caller.
     """
-    before: _Token | None = None
+    if not _SUSPICIOUS.search(text):
+        return None
+    before = b""
     for token in _tokens(text):
-        if before is not None and before.kind == "word":
-            if (before.text, token.text) in _OUTSIDE_CLAUSES:
-                return f"{before.text.decode()} {token.text.decode()}"
-            if token.text == b"(" and before.text in _OUTSIDE_FUNCTIONS:
-                return f"{before.text.decode().lower()}()"
-        before = token
+        if token.kind == "unread":
+            return "quotation without an end"
+        name = token.name
+        if (before, name) in _OUTSIDE_CLAUSES:
+            return f"{before.decode()} {name.decode()}"
+        if token.text == b"(" and (before in _OUTSIDE_FUNCTIONS or b"\\" in before):
+            return f"{before.decode('utf-8', 'replace').lower()}()"
+        before = name
     return None
 
 
 def _tokens(text: bytes) -> Iterator[_Token]:
-    """Tokens of `text` without blanks and comments; words in capitals; `depth` counts open brackets."""
+    """Tokens of `text` without blanks and comments; words in capitals; `depth` counts open brackets.
+
+    The last one is of kind "unread" if the walk ends before the text does.
+    """
     position = depth = 0
     while match := _TOKEN.match(text, position):
         position = match.end()
         kind = match.lastgroup or ""
-        if kind == "tag":
-            kind = "quoted"
         if kind == "blank":
             continue
         word = match.group()
@@ -138,6 +157,8 @@ def _tokens(text: bytes) -> Iterator[_Token]:
         )
         if word in (b"(", b"[", b"{"):
             depth += 1
+    if position < len(text):
+        yield _Token(kind="unread", text=b"", start=position, end=len(text), depth=depth)
 
 
 def _skip_line_end(text: bytes, position: int) -> int:

@@ -274,6 +274,9 @@ class _Front:
             await reply.fail(error.status, error.code, str(error))
         except StatementFailed as error:
             await reply.fail(_STATUS_OF_CODE.get(error.code, 500), error.code, str(error))
+        except asyncio.CancelledError:
+            # The server stops, and its time to finish is over.
+            await reply.fail(503, 394, "Code: 394. DB::Exception: The store stops (QUERY_WAS_CANCELLED)")
         finally:
             self._running.discard(task)
 
@@ -307,7 +310,14 @@ class _Front:
             "x-clickhouse-timezone": params.get("session_timezone") or "UTC",
         }
         text, insert = await _statement(request.query, body)
-        if outside := reaches_outside(text if insert is None else insert.statement):
+        if insert is not None and insert.format.upper() == "VALUES":
+            # Among values there may be expressions, which are part of the statement like any other.
+            text += await _collected(body)
+            body = _nothing()
+            to_check = text
+        else:
+            to_check = text if insert is None else insert.statement
+        if outside := reaches_outside(to_check):
             raise _Rejected(403, 497, "ACCESS_DENIED", f"The embedded store allows no {outside}")
         if insert is not None:
             async with self._writes:
@@ -376,10 +386,11 @@ class _Front:
                 await reply.whole(data, headers)
                 return
             await reply.begin(headers)
+            await reply.part(data)
             while not is_end:
-                await reply.part(data)
                 data, is_end = await self._step(session, _next_part, answer.chunks, 1, gone=gone)
-            await reply.end(data)
+                await reply.part(data)
+            await reply.end()
         finally:
             gone.cancel()
             await self._close(session)
@@ -434,14 +445,18 @@ class _Reply:
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def part(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        # Piece by piece, for what the client does not take at once is copied.
+        for start in range(0, len(data), _PIECE_BYTES):
+            piece = data[start : start + _PIECE_BYTES]
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
-    async def end(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def whole(self, data: bytes, headers: Mapping[str, str], status: int = 200) -> None:
         await self.begin({**headers, "content-length": str(len(data))}, status)
-        await self.end(data)
+        await self.part(data)
+        await self.end()
 
     async def fail(self, status: int, code: int, text: str) -> None:
         """Say what went wrong; within an answer by leaving it unfinished, which drops the connection."""
@@ -568,7 +583,9 @@ async def _collected(body: AsyncIterator[bytes]) -> bytes:
     async for piece in body:
         collected += piece
         if len(collected) > MAX_STATEMENT_BYTES:
-            raise _Rejected(413, 307, "TOO_MANY_BYTES", f"A form has {MAX_STATEMENT_BYTES} bytes at most")
+            raise _Rejected(
+                413, 307, "TOO_MANY_BYTES", f"A statement has {MAX_STATEMENT_BYTES} bytes at most"
+            )
     return collected
 
 
