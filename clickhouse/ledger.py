@@ -125,8 +125,9 @@ async def recent_identities(
 ) -> list[tuple[str, str, int, int]]:
     """(bot, event id, event time in ms, offset) of a partition's events in open intervals, oldest first."""
     rows = await store.rows(
-        sql(f"recent_identities_{topic}"),
+        sql("recent_identities"),
         {
+            "raw": topic.value,
             "topic": source,
             "epoch": epoch,
             "partition": partition,

@@ -53,9 +53,12 @@ async def find(
 ) -> int:
     """Queue up to `limit` intervals that have to be sealed under `version`; how many there were."""
     await store.command(
-        sql(f"seal_find_{topic}"),
+        sql("seal_find"),
         {
             "topic": topic.value,
+            "raw": topic.value,
+            "cells": f"{topic}_cells",
+            "rollup": f"{topic}_15m",
             "version": version,
             "touched_from_ms": touched_from_ms,
             "due_from_ms": due_from_ms,

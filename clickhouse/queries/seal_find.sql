@@ -12,14 +12,14 @@ WITH
     (
         SELECT bot_id, toStartOfInterval(event_time, INTERVAL 900000 MILLISECOND) AS interval_start,
                toUnixTimestamp64Micro(toDateTime64(max(ingested_at), 6, 'UTC')) AS touched_at
-        FROM footfall.token_usages
+        FROM footfall.{raw:Identifier}
         WHERE ingested_at >= fromUnixTimestamp64Milli({touched_from_ms:Int64}, 'UTC')
         GROUP BY bot_id, interval_start
     ),
     come_due AS
     (
         SELECT DISTINCT bot_id, toStartOfInterval(event_time, INTERVAL 900000 MILLISECOND) AS interval_start
-        FROM footfall.token_usages
+        FROM footfall.{raw:Identifier}
         WHERE event_time >= fromUnixTimestamp64Milli({due_from_ms:Int64}, 'UTC') AND event_time < due_before
     ),
     candidates AS
@@ -33,14 +33,14 @@ FROM candidates
 LEFT JOIN
 (
     SELECT bot_id, interval_start, toInt64(max(version)) AS sealed_at
-    FROM footfall.token_usages_15m
+    FROM footfall.{rollup:Identifier}
     WHERE (bot_id, interval_start) IN (SELECT bot_id, interval_start FROM candidates)
     GROUP BY bot_id, interval_start
 ) AS sealed USING (bot_id, interval_start)
 LEFT JOIN
 (
     SELECT bot_id, interval_start, max(snapshot.is_closed) AS is_closed
-    FROM footfall.token_usages_cells
+    FROM footfall.{cells:Identifier}
     WHERE interval_start >= due_before
     GROUP BY bot_id, interval_start
 ) AS closed USING (bot_id, interval_start)
