@@ -66,6 +66,15 @@ class Reader:
         self.page.wait_for_url(lambda url: url != before)
         self.settle()
 
+    def enter(self, field: Locator, text: str) -> None:
+        """Write into a filter, and wait for what it brings."""
+
+        def write() -> None:
+            field.fill(text)
+            field.press("Enter")
+
+        self.doing(write)
+
     @property
     def query(self) -> dict[str, list[str]]:
         return parse_qs(urlsplit(self.page.url).query, keep_blank_values=True)
@@ -85,13 +94,15 @@ class Reader:
 
     def cards(self) -> dict[str, str | None]:
         found = self.page.locator("[data-card]")
-        return found.evaluate_all(
-            "all => Object.fromEntries(all.map(c => [c.dataset.card, c.dataset.value]))"
-        )  # type: ignore[no-any-return]
+        values: dict[str, str | None] = found.evaluate_all(
+            "all => Object.fromEntries(all.map(card => [card.dataset.card, card.dataset.value]))"
+        )
+        return values
 
     def rows(self, table: str) -> list[str]:
         rows = self.page.locator(f"#{table} tbody tr[data-event-id]")
-        return rows.evaluate_all("all => all.map(row => row.dataset.eventId)")  # type: ignore[no-any-return]
+        found: list[str] = rows.evaluate_all("all => all.map(row => row.dataset.eventId)")
+        return found
 
     def export(self, table: str, kind: str) -> Download:
         self.page.locator(f"[popovertarget={table}-export]").click()
@@ -154,6 +165,28 @@ def test_a_big_number_is_short_on_the_card_and_exact_on_focus(reader: Reader) ->
     card.focus()
     expect(reader.page.locator("#tip")).to_have_text(f"Total Tokens: {total:,}")
     expect(card).to_have_attribute("aria-label", f"Total Tokens: {total:,}")
+
+
+def test_what_is_not_exact_says_so_and_no_sum_is_rounded(reader: Reader) -> None:
+    def estimate(route: Route) -> None:
+        answer = route.fetch().json()
+        answer["data"]["exact"]["unique_ips"] = False
+        answer["data"]["total_tokens"] = 2**53 + 1
+        route.fulfill(json=answer)
+
+    reader.page.route("**/summary?*", estimate)
+    reader.open()
+    expect(reader.card("unique_ips").locator(".card-value")).to_have_text(re.compile("≈ \\d+"))
+    expect(reader.card("unique_conversations").locator(".card-value")).to_have_text(re.compile("^\\d+$"))
+    assert reader.cards()["total_tokens"] == str(2**53 + 1)
+
+
+def test_the_page_says_how_fresh_it_is(reader: Reader) -> None:
+    reader.open()
+    note = reader.page.locator("#freshness")
+    expect(note).to_have_text(re.compile(r"^up to \d\d:\d\d:\d\d, \d+ (s|min) behind"))
+    as_of = reader.site.get(f"/bots/{BUSY}/summary", {"tz": ZONE})["freshness"]["data_as_of"]
+    expect(note).to_contain_text(as_of[11:19])
 
 
 def test_the_bars_are_the_buckets_of_the_api_and_sum_to_total_requests(reader: Reader) -> None:
@@ -247,15 +280,15 @@ def test_filters_of_the_requests_table_narrow_it_and_its_export_alone(reader: Re
     reader.open()
     everything = reader.cards()
     country = reader.page.get_by_label("Filter by Country")
-    reader.doing(lambda: (country.fill("germany"), country.press("Enter")))
+    reader.enter(country, "germany")
     endpoint = reader.page.get_by_label("Filter by Endpoint")
-    reader.doing(lambda: (endpoint.fill("widget"), endpoint.press("Enter")))
+    reader.enter(endpoint, "widget")
     said = reader.api("requests", country="DE", endpoint="widget", limit=1000)
     assert 0 < len(said["rows"]) <= 50
     assert reader.rows("requests") == ids(said)
     assert reader.cards() == everything
     ip = reader.page.get_by_label("Filter by IP")
-    reader.doing(lambda: (ip.fill(said["rows"][0]["ip"]), ip.press("Enter")))
+    reader.enter(ip, said["rows"][0]["ip"])
     narrowest = ids(reader.api("requests", country="DE", endpoint="widget", ip=said["rows"][0]["ip"]))
     assert reader.rows("requests") == narrowest
     assert len(narrowest) < len(said["rows"])

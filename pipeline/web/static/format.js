@@ -33,7 +33,7 @@ export function moment(text) {
 }
 
 /** The wall clock of an instant in a zone, as a UTC date. */
-export function wallIn(ms, zone) {
+function wallIn(ms, zone) {
   const parts = new Intl.DateTimeFormat("en-US", {
     timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric",
     hour: "numeric", minute: "numeric", second: "numeric",

@@ -4,7 +4,7 @@ import { botPath, get, Problem } from "./api.js";
 import { cards } from "./cards.js";
 import { ranking, requestsOverTime } from "./charts.js";
 import { $, h, tip } from "./dom.js";
-import { DAY_MS, between, count, filterName, filterValue, instantOf, isMidnight, lasting, moment, wallIn, write } from "./format.js";
+import { DAY_MS, between, count, filterName, filterValue, instantOf, isMidnight, lasting, moment, write } from "./format.js";
 import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
 import { DEFAULT_RANGE, PRESETS, address, browserZone, read, toggled } from "./state.js";
@@ -67,8 +67,9 @@ async function show({ anew = false } = {}) {
       const { range, freshness, answeredAt } = await resolve(state);
       if (mine !== turn) return;
       const ends = [["from", range.from], ["to", range.to], ["tz", range.tz]];
-      const now = { ms: answeredAt, wall: wallIn(answeredAt, range.tz) };
-      resolved = { key, ends, from: moment(range.from), to: moment(range.to), now };
+      const [from, to] = [moment(range.from), moment(range.to)];
+      const now = { ms: answeredAt, wall: new Date(answeredAt + (to.wall.getTime() - to.ms)) };
+      resolved = { key, ends, from, to, now };
       drawFreshness(freshness);
     }
     complain(null);
@@ -165,9 +166,8 @@ function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag, late_event
     return;
   }
   const { now } = resolved;
-  const { ms } = moment(asOf);
+  const { ms, wall } = moment(asOf);
   const behind = now.ms - ms;
-  const wall = wallIn(ms, state.zone);
   const when = behind < DAY_MS / 2 ? write.second(wall) : `${write.date(wall)}, ${write.second(wall)}`;
   const isSlow = behind > BEHIND_IS_SLOW_MS;
   const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
@@ -333,7 +333,7 @@ $("refresh").addEventListener("click", () => show({ anew: true }));
 const THEMES = { "": "Auto", light: "Light", dark: "Dark" };
 function drawTheme() {
   const theme = document.documentElement.dataset.theme ?? "";
-  $("theme").textContent = THEMES[theme];
+  $("theme").textContent = `◐ ${THEMES[theme]}`;
   $("theme").setAttribute("aria-label", `Theme: ${THEMES[theme]}`);
 }
 $("theme").addEventListener("click", () => {

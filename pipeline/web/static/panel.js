@@ -38,7 +38,7 @@ export class Panel {
       if (error.name === "AbortError") return;
       this.#answered = null;
       this.#settle(error, () => this.show(view, { anew: true }));
-      if (!(error instanceof Problem)) throw error;
+      if (!(error instanceof Problem)) reportError(error);
     } finally {
       if (this.#abort === abort) this.root.setAttribute("aria-busy", "false");
     }
