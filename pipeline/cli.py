@@ -50,6 +50,7 @@ COMMANDS: Final = {
     "store": "Serve the embedded store alone, for one machine with several workers.",
     "migrate": "Bring the database to this version. Safe to repeat, and to run twice at once.",
     "replay": "Publish an access log, a token trace or NDJSON of events.",
+    "simulate": "Publish lively traffic of forty bots that do not exist.",
     "config": "Show every setting, its value, and where it came from.",
 }
 for order, (name, text) in enumerate(COMMANDS.items(), start=1):

@@ -142,11 +142,8 @@ def replay(
     read = _start("replay", settings, config).settings
     from pipeline.replay import replay
 
-    async def until_done_or_stopped() -> str:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-        summary = await replay(
+    _until_done(
+        lambda stop: replay(
             read,
             file=file,
             format=format,
@@ -156,9 +153,29 @@ def replay(
             shift_to_now=shift_to == "now",
             stop=stop,
         )
-        return str(summary)
+    )
 
-    _print(asyncio.run(until_done_or_stopped()))
+
+def simulate(
+    *,
+    rate: Annotated[float, Parameter(help="Events a second, of all three topics together.")] = 20,
+    duration: Annotated[
+        timedelta | None,
+        Parameter(help="For how long (30s, 10m, 2h).", show_default=lambda _: "until stopped"),
+    ] = None,
+    backfill: Annotated[
+        timedelta, Parameter(help="First publish this much of the past (7d).", show_default=lambda _: "none")
+    ] = timedelta(0),
+    seed: Annotated[int, Parameter(help="Another number, another population.")] = 1,
+    config: ConfigFile = None,
+    settings: Shared = None,
+) -> None:
+    read = _start("simulate", settings, config).settings
+    from pipeline.simulate import simulate
+
+    _until_done(
+        lambda stop: simulate(read, rate=rate, duration=duration, backfill=backfill, seed=seed, stop=stop)
+    )
 
 
 def config(*, config: ConfigFile = None, settings: Shared = None) -> None:
@@ -208,6 +225,18 @@ def _serve(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
             raise RestartNeeded("it ended without being told to")
 
     asyncio.run(until_stopped())
+
+
+def _until_done(work: Callable[[asyncio.Event], Awaitable[object]]) -> None:
+    """Run to the end, or until SIGTERM or SIGINT sets the event; print what comes of it."""
+
+    async def until_done_or_stopped() -> object:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+        return await work(stop)
+
+    _print(str(asyncio.run(until_done_or_stopped())))
 
 
 def _exit_hard() -> None:

@@ -34,7 +34,7 @@ ENVIRONMENT_PREFIX: Final = "FOOTFALL_"
 CONFIG_VARIABLE: Final = "FOOTFALL_CONFIG"
 """Stands for `--config`, which cannot be a setting: it says where settings are."""
 
-Command = Literal["up", "worker", "web", "store", "migrate", "replay", "config"]
+Command = Literal["up", "worker", "web", "store", "migrate", "replay", "simulate", "config"]
 
 _EMBEDDED_HOST: Final = "127.0.0.1"
 
@@ -333,7 +333,7 @@ def _misspelled_variables() -> Iterator[str]:
 # --- what each command needs of its settings -------------------------------------------------------------
 
 
-_USE_BROKER: Final = frozenset({"up", "worker", "web", "replay"})
+_USE_BROKER: Final = frozenset({"up", "worker", "web", "replay", "simulate"})
 _USE_STORE: Final = frozenset({"up", "worker", "web", "migrate"})
 _ENRICH: Final = frozenset({"up", "worker"})
 
