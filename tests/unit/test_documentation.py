@@ -16,8 +16,8 @@ from msgspec import inspect
 from prometheus_client.metrics import MetricWrapperBase
 
 from pipeline import dead_letter, metrics
-from pipeline.cli import COMMANDS
-from pipeline.config import CONFIG_VARIABLE, Settings, environment_variable, flag, settings_table
+from pipeline.cli import COMMANDS, app
+from pipeline.config import CONFIG_VARIABLE, Settings, environment_variable, settings_table
 from pipeline.web import metrics as web_metrics
 from pipeline.web.app import create_app
 from schemas.bot_feedback import BotFeedback
@@ -233,19 +233,21 @@ def anchors(file: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def flags_of(command: str) -> set[str]:
+    own = {name for argument in app[command].assemble_argument_collection() for name in argument.names}
+    return own | {"--help"}
+
+
 @pytest.mark.parametrize("page", pages(), ids=str)
 def test_commands_and_flags_that_a_page_shows_exist(page: Path) -> None:
     text = page.read_text()
     shown = [block.text for block in blocks(page) if block.language == "sh"]
     shown += re.findall(r"`(footfall [^`]+)`", text)
-    own = {"--help", "--config", "--dry-run", "--as", "--topic", "--bot", "--speed", "--shift-to"}
-    flags = own | {flag(name) for name in Settings.model_fields}
-    for line in "\n".join(shown).splitlines():
-        call = re.search(r"(?:^| )footfall ([a-z]+)(.*)", line)
-        if call is not None:
-            assert call[1] in COMMANDS, line
-            assert set(re.findall(r"--[a-z-]+", call[2].partition("#")[0])) <= flags, line
-    assert set(re.findall(r"`(--[a-z-]+)`", text)) <= flags
+    for command, rest in re.findall(r"(?:^| )footfall ([a-z]+)(.*)", "\n".join(shown), re.MULTILINE):
+        assert command in COMMANDS
+        assert set(re.findall(r"--[a-z-]+", rest.partition("#")[0])) <= flags_of(command), rest
+    known = set().union(*map(flags_of, COMMANDS))
+    assert set(re.findall(r"`(--[a-z-]+)`", text)) <= known
 
 
 @pytest.mark.parametrize("page", pages(), ids=str)
