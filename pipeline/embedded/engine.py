@@ -80,6 +80,7 @@ _TABLE_ENGINES = (
 )
 
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_TOTALS = re.compile(rb"\bTOTALS\b", re.IGNORECASE)
 _ERROR = re.compile(r"Code: (\d+)\.")
 
 
@@ -220,7 +221,9 @@ class Session:
         `params` are texts in ClickHouse's escaped form.
         """
         self.is_read = True
-        if output_format in _FRAMELESS or output_format in _HEADING_LINES:
+        is_streamable = output_format in _FRAMELESS or output_format in _HEADING_LINES
+        # A stream leaves out the totals of WITH TOTALS.
+        if is_streamable and not _TOTALS.search(statement):
             try:
                 self._stream = self._connection.send_query(statement, output_format, params=dict(params))
                 chunks = self._chunks(_HEADING_LINES.get(output_format, 0), is_csv="CSV" in output_format)
