@@ -24,6 +24,7 @@ from tests.kafka import free_port
 from tests.records import Outgoing, publish
 
 pytestmark = pytest.mark.embedded
+pytest.importorskip("chdb")
 
 PAGES = ("README.md", "docs/start.md", "docs/events.md", "docs/operate.md", "docs/read.md")
 
