@@ -43,6 +43,7 @@ async def find(
     topic: Topic,
     *,
     version: int,
+    began: int,
     touched_from_ms: int,
     due_from_ms: int,
     due_before_ms: int,
@@ -51,7 +52,7 @@ async def find(
     guard_us: int,
     limit: int,
 ) -> int:
-    """Queue up to `limit` intervals that have to be sealed under `version`; how many there were."""
+    """Queue up to `limit` intervals that a pass that `began` then has still to seal; how many there were."""
     await store.command(
         sql("seal_find"),
         {
@@ -60,6 +61,7 @@ async def find(
             "cells": f"{topic}_cells",
             "rollup": f"{topic}_15m",
             "version": version,
+            "began": began,
             "touched_from_ms": touched_from_ms,
             "due_from_ms": due_from_ms,
             "due_before_ms": due_before_ms,

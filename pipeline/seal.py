@@ -33,18 +33,17 @@ async def seal(store: Store, topic: Topic, *, partitions: int) -> None:
     `partitions` is how many the topic has.
     """
     last = await sealing.last_pass(store, topic)
-    while True:
-        version = await sealing.clock_us(store)
-        # Before raw is read: what was durable then is what this pass makes visible.
-        data_as_of_ms = await sealing.caught_up_through_ms(store, topic, partitions=partitions)
-        now_ms = version // 1000
-        due_before_ms = interval_start(now_ms - GRACE_MS)
-        if topic not in sealing.SEALED_TOPICS:
-            break
+    version = began = await sealing.clock_us(store)
+    # Before raw is read: what was durable then is what this pass makes visible.
+    data_as_of_ms = await sealing.caught_up_through_ms(store, topic, partitions=partitions)
+    now_ms = began // 1000
+    due_before_ms = interval_start(now_ms - GRACE_MS)
+    while topic in sealing.SEALED_TOPICS:
         found = await sealing.find(
             store,
             topic,
             version=version,
+            began=began,
             touched_from_ms=last.version // 1000 - LOOK_BACK_MS,
             due_from_ms=last.provisional_from_ms,
             due_before_ms=due_before_ms,
@@ -60,6 +59,7 @@ async def seal(store: Store, topic: Topic, *, partitions: int) -> None:
             # Also what an earlier pass queued and did not come to.
             await sealing.seal_days(store, topic, last, version=version, due_before_ms=due_before_ms)
             break
+        version = await sealing.clock_us(store)
     await sealing.complete(
-        store, topic, version=version, due_before_ms=due_before_ms, data_as_of_ms=data_as_of_ms
+        store, topic, version=began, due_before_ms=due_before_ms, data_as_of_ms=data_as_of_ms
     )

@@ -2,11 +2,11 @@
 -- those of intervals that came due since the last pass, and what is sealed already.
 --
 -- An interval touched by a row at t is sealed at every pass until t has settled, and once more when the guard has passed:
--- by then a row that was given its ingested_at earlier but became readable later is there too. One not due yet is left to its cells, unless it
--- lies outside what workers hold open, is sealed already, or a cell of it was closed.
+-- by then a row that was given its ingested_at earlier but became readable later is there too. One not due yet is left to
+-- its cells, unless it lies outside what workers hold open, is sealed already, or a cell of it was closed. No pass seals an
+-- interval twice, or looks at rows that came after it began: every pass ends.
 INSERT INTO footfall.seal_queue (topic, version, bot_id, interval_start)
 WITH
-    fromUnixTimestamp64Micro({version:Int64}, 'UTC') AS began,
     fromUnixTimestamp64Milli({due_before_ms:Int64}, 'UTC') AS due_before,
     touched AS
     (
@@ -14,6 +14,7 @@ WITH
                toUnixTimestamp64Micro(toDateTime64(max(ingested_at), 6, 'UTC')) AS touched_at
         FROM footfall.{raw:Identifier}
         WHERE ingested_at >= fromUnixTimestamp64Milli({touched_from_ms:Int64}, 'UTC')
+          AND ingested_at <= fromUnixTimestamp64Micro({began:Int64}, 'UTC')
         GROUP BY bot_id, interval_start
     ),
     come_due AS
@@ -48,8 +49,9 @@ WHERE (interval_start < due_before
        OR interval_start > fromUnixTimestamp64Milli({open_until_ms:Int64}, 'UTC')
        OR sealed_at > 0
        OR is_closed = 1)
+  AND sealed_at < {began:Int64}
   AND (sealed_at <= touched_at + {settled_us:Int64}
-       OR (sealed_at < touched_at + {guard_us:Int64} AND {version:Int64} >= touched_at + {guard_us:Int64})
+       OR (sealed_at < touched_at + {guard_us:Int64} AND {began:Int64} >= touched_at + {guard_us:Int64})
        OR sealed_at = 0)
 ORDER BY interval_start, bot_id
 LIMIT {limit:UInt32}
