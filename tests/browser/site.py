@@ -140,7 +140,7 @@ class Site:
             running.push(self._running)
             data = ("--data-dir", self._directory / "data", "--store-port", str(self._store_port))
             store = self._running.enter_context(Footfall(self._directory, "store", *data))
-            store.says("ready")
+            store.says("ready", within=120)
             done = footfall("migrate", "--clickhouse", self.store_url)
             assert done.returncode == 0, done.stderr
             # There is no broker, and no worker: the page and what it asks do not need them.
@@ -164,7 +164,7 @@ class Site:
         self._running.__exit__(kind, error, trace)
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 if self._api.get("/bots").status_code == 200:

@@ -30,6 +30,7 @@ CHROMIUM = [
 
 @pytest.fixture(scope="module")
 def browser(chromium_path: str) -> Iterator[Browser]:
+    expect.set_options(timeout=15_000)  # the machine may be busy with other tests
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM)
         yield browser
@@ -115,7 +116,7 @@ class Reader:
 def reader(browser: Browser, site: Site) -> Iterator[Reader]:
     """A reader in Eucla; afterwards the console is clean and nothing was asked of another host."""
     context = browser.new_context(timezone_id=ZONE, locale="en-GB", viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     reader = Reader(context.new_page(), site)
     yield reader
     context.close()

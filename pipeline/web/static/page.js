@@ -64,13 +64,14 @@ async function show({ anew = false } = {}) {
   drawControls();
   try {
     if (anew || resolved?.key !== key) {
-      const { range, freshness, answeredAt } = await resolve(state);
+      const answer = await resolve(state);
+      const { range, answeredAt } = answer;
       if (mine !== turn) return;
       const ends = [["from", range.from], ["to", range.to], ["tz", range.tz]];
       const [from, to] = [moment(range.from), moment(range.to)];
       const now = { ms: answeredAt, wall: new Date(answeredAt + (to.wall.getTime() - to.ms)) };
       resolved = { key, ends, from, to, now };
-      drawFreshness(freshness);
+      drawFreshness(answer);
     }
     complain(null);
     drawRange();
@@ -126,6 +127,7 @@ function label(control, what, value) {
 function drawControls() {
   $("main").hidden = $("controls").hidden = $("notes").hidden = $("bot-button").hidden = false;
   $("welcome").hidden = true;
+  $("title").textContent = `Analytics of ${state.bot}`;
   label("bot", "Bot", state.bot);
   label("zone", "Time zone", state.zone.replaceAll("_", " "));
   label("range", "Range", rangeName());
@@ -157,7 +159,8 @@ function drawChips() {
 }
 
 /** "up to 14:03:21, 2 s behind": how far the numbers reach, and why not further. */
-function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag, late_events_24h: late, dead_letters_24h: refused }) {
+function drawFreshness({ freshness, answeredAt }) {
+  const { data_as_of: asOf, consumer_lag_records: lag, late_events_24h: late, dead_letters_24h: refused } = freshness;
   const note = $("freshness");
   const rejected = refused ? `, ${count(refused, "event")} rejected in 24 h` : "";
   if (!asOf) {
@@ -165,9 +168,8 @@ function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag, late_event
     note.classList.add("is-slow");
     return;
   }
-  const { now } = resolved;
   const { ms, wall } = moment(asOf);
-  const behind = now.ms - ms;
+  const behind = answeredAt - ms;
   const when = behind < DAY_MS / 2 ? write.second(wall) : `${write.date(wall)}, ${write.second(wall)}`;
   const isSlow = behind > BEHIND_IS_SLOW_MS;
   const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
@@ -181,10 +183,10 @@ function drawFreshness({ data_as_of: asOf, consumer_lag_records: lag, late_event
 // ---- what is not there ----
 
 /** Hears every summary: says how fresh it is, and where the range is empty what to do. */
-function onSummary({ data, freshness }) {
-  drawFreshness(freshness);
+function onSummary(answer) {
+  drawFreshness(answer);
   const notice = $("notice");
-  notice.hidden = data.total_requests > 0;
+  notice.hidden = answer.data.total_requests > 0;
   if (!notice.hidden) drawNotice(notice);
 }
 

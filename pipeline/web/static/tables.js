@@ -80,6 +80,7 @@ class Table {
   }
 
   async #page(cursors) {
+    if (this.root.getAttribute("aria-busy") === "true") return; // the page that is coming has another next
     const before = this.#cursors;
     this.#cursors = cursors;
     await this.panel.show(this.#view);
