@@ -127,7 +127,7 @@ async def _publish_past(
     events = past(seed, from_ms=to_ms - backfill // timedelta(milliseconds=1), to_ms=to_ms)
     while chunk := list(islice(events, CHUNK_EVENTS)):
         await publisher.publish(chunk, summary)
-    summary.backfilled = summary.events
+        summary.backfilled = summary.events
     seconds = time.monotonic() - began
     log.info("published %d events of the last %s, in %.1f s", summary.events, _words(backfill), seconds)
 
