@@ -33,7 +33,7 @@ from tests.stack import Stack, bot_path, eventually
 pytestmark = [pytest.mark.kafka, pytest.mark.embedded]
 pytest.importorskip("chdb")
 
-BOTS = ("sales", "Ünï bot 😀", "a.b", "support?x=1&y=%2F#", "'quoted' \"bot\"")
+BOTS = ("sales", "Ünï bot 😀?x=1&y=%2F#", "a 'quoted' \"b.t\"")
 CLOCK_BOT, DECADE_BOT = "clocks", "decade"
 REAL_FILES = Path(__file__).parents[3] / "shared" / "data"
 """Real input, where it lies beside the project."""
@@ -101,7 +101,7 @@ def test_the_population_holds_what_it_should(job: Job) -> None:
 
 
 def test_every_answer_about_every_bot_is_the_oracles(job: Job) -> None:
-    job.agreement.everywhere("random ranges", ranges=4)
+    job.agreement.everywhere("random ranges", ranges=2)
 
 
 def test_the_duplicates_of_open_intervals_and_late_events_were_told_apart(job: Job) -> None:
@@ -174,7 +174,7 @@ def test_a_replayed_access_log_is_what_the_file_says(
     assert summary["total_requests"] == len(lines)
     assert summary["unique_ips"] == len({ip_address(address) for address in addresses if is_address(address)})
     of_bot = Agreement(stack, oracle_of(stack, {bot}))
-    of_bot.everywhere("log", ranges=3)
+    of_bot.everywhere("log", ranges=1)
     of_bot.rollups_within(30)
 
 
@@ -216,7 +216,7 @@ def test_a_replayed_token_trace_is_what_the_file_says(
     }
     assert len(stack.get(bot_path(bot, "token-usages"), **within)["data"]["rows"]) == count
     of_bot = Agreement(stack, oracle_of(stack, {bot}))
-    of_bot.everywhere("trace", ranges=3)
+    of_bot.everywhere("trace", ranges=1)
     of_bot.rollups_within(30)
 
 
@@ -244,6 +244,6 @@ def test_an_event_a_day_late_is_in_its_own_interval_within_a_minute(job: Job) ->
 def test_everything_produced_once_more_changes_nothing(job: Job) -> None:
     publish(job.stack.bootstrap, job.population)
     job.stack.wait_until_visible(BOTS[0])
-    job.agreement.everywhere("once more", ranges=1)
+    job.agreement.everywhere("once more", ranges=0)
     job.agreement.rollups_within(90)
     job.agreement.views()

@@ -1,0 +1,236 @@
+"""Whatever ends, goes away or begins again while events arrive: every answer is the oracle's, as if nothing had."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from schemas.topics import Topic
+from tests.agreement import ZONES, Agreement
+from tests.geo import write_geo_database
+from tests.kafka import Kafka
+from tests.oracle import DAY, Oracle, text
+from tests.population import population
+from tests.records import Publishing, commit, committed, everything_in
+from tests.stack import Stack, Worker, bot_path, eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.embedded]
+pytest.importorskip("chdb")
+
+AWAY_SECONDS = 20
+"""How long the store is away."""
+
+
+class Recovery:
+    """A stack of its own, since its parts are ended, and what was produced to it so far."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self._began_ms = int(time.time() * 1000)
+        self._bots: list[str] = []
+
+    @property
+    def worker(self) -> Worker:
+        """The last one started."""
+        return self.stack.workers[-1]
+
+    def publishing(self, name: str, *, seconds: float, requests: int = 3000) -> Publishing:
+        """Produce a population of bots that are named for it."""
+        bots = [f"{name}: a", f"{name}: b"]
+        self._bots += bots
+        amounts = {"requests": requests, "usages": requests // 2, "votes": requests // 4}
+        records = population(
+            name, int(time.time() * 1000), bots=bots, topic_prefix=self.stack.prefix, **amounts
+        )
+        return Publishing(self.stack.bootstrap, records, seconds=seconds)
+
+    def oracle(self) -> Oracle:
+        """The oracle of everything produced so far."""
+        records = (everything_in(self.stack.bootstrap, self.stack.topic(topic)) for topic in Topic)
+        return Oracle.of(*records, bots=self._bots)
+
+    def check(self, seed: str) -> None:
+        """Every answer, rollup and view is the oracle's once everything is visible."""
+        self.stack.wait_until_visible(self._bots[-1])
+        agreement = Agreement(self.stack, self.oracle())
+        agreement.everywhere(seed, ranges=0)
+        agreement.rollups_within(90)
+        agreement.views()
+        self.check_ledger()
+
+    def check_ledger(self) -> None:
+        """Every offset of every partition is in exactly one entry."""
+        for topic in Topic:
+            records = everything_in(self.stack.bootstrap, self.stack.topic(topic))
+            entries = self.stack.sql(
+                """SELECT partition, position, next_offset, records FROM footfall.ledger FINAL
+                WHERE topic = {topic:String} ORDER BY partition, next_offset""",
+                topic=self.stack.topic(topic),
+            )
+            reached: dict[int, int] = {}
+            for entry in entries:
+                assert entry["position"] == reached.get(entry["partition"], 0), entry
+                assert entry["records"] == entry["next_offset"] - entry["position"], entry
+                reached[entry["partition"]] = entry["next_offset"]
+            ends = dict.fromkeys(reached, 0)
+            for record in records:
+                ends[record.partition] = record.offset + 1
+            assert reached == ends
+
+    def everything_said(self) -> dict[str, Any]:
+        """Every card, bucket, row and exported byte, in all of the time that was produced for."""
+        said: dict[str, Any] = {}
+        for bot in self._bots:
+            for tz in ZONES[:2]:
+                where = {
+                    "from": text(self._began_ms - 70 * DAY, tz),
+                    "to": text(self._began_ms + DAY, tz),
+                    "tz": tz,
+                }
+                paths: list[tuple[str, dict[str, object]]] = [
+                    ("summary", {}),
+                    ("requests/timeseries", {"interval": "4h"}),
+                    ("tokens/timeseries", {"interval": "1h"}),
+                    *(("requests/top", {"by": by, "limit": 5}) for by in ("endpoint", "country", "city")),
+                    ("requests", {"limit": 1000}),
+                    ("token-usages", {"limit": 1000}),
+                ]
+                for path, more in paths:
+                    data = self.stack.get(bot_path(bot, path), **where, **more)["data"]
+                    said[f"{bot} {path} {more} {tz}"] = json.dumps(data)
+                for path in ("requests/export", "token-usages/export"):
+                    for form in ("csv", "ndjson", "json"):
+                        answer = self.stack.api.get(bot_path(bot, path), params={**where, "format": form})
+                        assert answer.status_code == 200, answer.text
+                        said[f"{bot} {path} {form} {tz}"] = answer.content
+        return said
+
+
+@pytest.fixture(scope="module")
+def recovery(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recovery]:
+    directory = tmp_path_factory.mktemp("recovery")
+    places = write_geo_database(directory / "places.mmdb")
+    with Stack(directory, kafka.bootstrap, name="recovery", geoip_database=places) as stack:
+        yield Recovery(stack)
+
+
+@pytest.fixture(autouse=True)
+def logs(recovery: Recovery) -> Iterator[None]:
+    """Show what the processes said, where a test fails."""
+    yield
+    print(recovery.stack.logs())
+
+
+def test_a_worker_killed_with_a_flush_on_its_way_loses_and_doubles_nothing(recovery: Recovery) -> None:
+    stack = recovery.stack
+    with recovery.publishing("killed", seconds=12) as publishing:
+        eventually(lambda: bool(stack.positions(Topic.BOT_REQUESTS)), 30)
+        # The store stands still, so a flush hangs half-way; it is carried out when its worker is dead.
+        stack.store.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        recovery.worker.kill()
+        stack.store.process.send_signal(signal.SIGCONT)
+        stack.start_worker().wait()
+        # And wherever it happens to be.
+        for pause in (0.6, 1.1):
+            time.sleep(pause)
+            recovery.worker.kill()
+            stack.start_worker().wait()
+        assert publishing.is_going_on or stack.positions(Topic.BOT_REQUESTS)
+    recovery.check("killed")
+
+
+def test_a_second_worker_joins_and_leaves_and_both_have_done_their_part(recovery: Recovery) -> None:
+    stack = recovery.stack
+    first = recovery.worker
+    with recovery.publishing("joined", seconds=15) as publishing:
+        second = stack.start_worker()
+        second.wait()
+        eventually(lambda: wrote(stack, second) > 0, 30)
+        assert publishing.is_going_on
+        flushes_of_first = wrote(stack, first)
+        eventually(lambda: wrote(stack, first) > flushes_of_first, 30)
+        assert second.stop() == 0
+    recovery.check("joined")
+    assert first.process.process.poll() is None
+
+
+def wrote(stack: Stack, worker: Worker) -> int:
+    """How many entries of the ledger are a worker's."""
+    [found] = stack.sql(
+        "SELECT count() AS entries FROM footfall.ledger WHERE endsWith(worker, {pid:String})",
+        pid=f"-{worker.process.pid}",
+    )
+    return int(found["entries"])
+
+
+def test_the_store_killed_and_away_while_events_arrive_costs_nothing(recovery: Recovery) -> None:
+    stack = recovery.stack
+    worker = next(worker for worker in stack.workers if worker.process.process.poll() is None)
+    with recovery.publishing("away", seconds=AWAY_SECONDS + 10) as publishing:
+        time.sleep(3)
+        stack.store.stop(signal.SIGKILL)
+        gone = time.monotonic()
+        eventually(lambda: not stack.is_ready and not worker.is_ready, AWAY_SECONDS)
+        answer = stack.api.get("/bots")
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"]
+        time.sleep(max(0.0, gone + AWAY_SECONDS - time.monotonic()))
+        assert publishing.is_going_on
+        stack.start_store()
+    recovery.check("away")
+    assert worker.process.process.poll() is None
+    eventually(lambda: worker.is_ready and stack.is_ready, 15)
+
+
+def test_offsets_reset_to_earliest_make_nothing_be_written_again(recovery: Recovery) -> None:
+    stack = recovery.stack
+    stop_workers(stack)
+    before = recovery.everything_said()
+    entries = stack.sql("SELECT * FROM footfall.ledger ORDER BY topic, partition, next_offset")
+    for topic in Topic:
+        commit(stack.bootstrap, stack.group, stack.topic(topic), 0)
+    stack.start_worker().wait()
+    with recovery.publishing("reset", seconds=2, requests=300):
+        pass
+    recovery.check("reset")
+    after = stack.sql("SELECT * FROM footfall.ledger ORDER BY topic, partition, next_offset")
+    assert [entry for entry in after if entry in entries] == entries
+    said = recovery.everything_said()
+    assert {what: said[what] for what in before} == before
+    for topic in Topic:
+        eventually(
+            lambda topic=topic: (
+                committed(stack.bootstrap, stack.group, stack.topic(topic))  # type: ignore[misc]
+                == stack.positions(topic)
+            ),
+            15,
+        )
+
+
+def test_the_whole_topic_consumed_again_leaves_every_answer_byte_identical(recovery: Recovery) -> None:
+    stack = recovery.stack
+    recovery.stack.wait_until_visible("reset: a")
+    stop_workers(stack)
+    before = recovery.everything_said()
+    # Nothing is known any more of what was consumed, neither to the store nor to the broker.
+    stack.command("TRUNCATE TABLE footfall.ledger")
+    for topic in Topic:
+        commit(stack.bootstrap, stack.group, stack.topic(topic), 0)
+        assert stack.positions(topic) == {}
+    stack.start_worker().wait()
+    stack.wait_until_visible("reset: a")
+    assert recovery.everything_said() == before
+    recovery.check("again")
+    assert recovery.everything_said() == before
+
+
+def stop_workers(stack: Stack) -> None:
+    for worker in stack.workers:
+        if worker.process.process.poll() is None:
+            assert worker.stop() == 0
