@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 from tests import kafka as harness
+from tests.api import Api
 from tests.geo import write_geo_database
 from tests.stack import Stack
 
@@ -54,6 +55,14 @@ def stack(kafka: harness.Kafka, tmp_path_factory: pytest.TempPathFactory) -> Ite
     places = write_geo_database(directory / "places.mmdb")
     with Stack(directory, kafka.bootstrap, name="session", geoip_database=places) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """Store, packaged broker and web for the session: use bots of your own, and leave them running."""
+    pytest.importorskip("chdb")
+    with Api(tmp_path_factory.mktemp("api")) as api:
+        yield api
 
 
 @pytest.fixture(scope="session")

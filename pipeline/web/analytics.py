@@ -14,11 +14,12 @@ from clickhouse.analytics import Freshness, RowTopic, Span
 from clickhouse.client import Store
 from pipeline.web import parameters as of
 from pipeline.web.connections import Connections, connections
+from pipeline.web.parameters import API
 from pipeline.web.problems import UnknownBot
 from pipeline.web.ranges import Range, bucket_starts, resolve, text, zone
 from schemas.topics import Topic
 
-router = APIRouter(dependencies=[Depends(of.once_each)], tags=["analytics"])
+router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], tags=["analytics"])
 
 Kept = Annotated[Connections, Depends(connections)]
 

@@ -13,9 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.config import Settings
 from pipeline.web import analytics, collector, exports, health, metrics, page
 from pipeline.web.connections import Connections
+from pipeline.web.parameters import API
 from pipeline.web.problems import add_handlers
-
-API: Final = "/api/v1"
 
 _SECURITY_HEADERS: Final = (
     # Nothing comes from elsewhere, nothing inline runs, and no other site may frame the page.
@@ -58,9 +57,9 @@ def create_app(settings: Settings) -> FastAPI:
     add_handlers(app)
     app.include_router(health.router)
     app.include_router(page.router)
-    app.include_router(analytics.router, prefix=API)
-    app.include_router(exports.router, prefix=API)
-    app.include_router(collector.router, prefix=API)
+    app.include_router(analytics.router)
+    app.include_router(exports.router)
+    app.include_router(collector.router)
     app.add_api_route(f"{API}/docs", _docs, include_in_schema=False)
     app.add_middleware(_Observed)
     return app

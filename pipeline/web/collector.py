@@ -27,14 +27,14 @@ from pipeline.errors import FootfallError, Unavailable
 from pipeline.web import metrics
 from pipeline.web.analytics import Kept
 from pipeline.web.connections import PRODUCE_TIMEOUT
-from pipeline.web.parameters import now_ms
+from pipeline.web.parameters import API, now_ms
 from pipeline.web.problems import BadParameter, problem
 from schemas.dead_letter import Reason
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(tags=["collector"])
+router = APIRouter(prefix=API, tags=["collector"])
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Of a compressed body also what it holds."""

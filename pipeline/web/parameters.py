@@ -6,7 +6,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from hashlib import blake2b
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from fastapi import Request
@@ -17,6 +17,9 @@ from pipeline.enrich import normalise_ip
 from pipeline.web import ranges
 from pipeline.web.problems import BadParameter
 from pipeline.web.ranges import Interval, Preset, Range
+
+API: Final = "/api/v1"
+"""Where the query layer and the collector are."""
 
 
 def _address(text: str) -> str:
@@ -191,6 +194,6 @@ def cursor_of(request: Request, text: str) -> Cursor:
         cursor = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
     except (ValueError, msgspec.DecodeError):
         raise BadParameter("cursor", "should be the `next` of the page before") from None
-    if cursor.request != fingerprint(request):
+    if cursor.text() != text or cursor.request != fingerprint(request):
         raise BadParameter("cursor", "belongs to a list with other parameters")
     return cursor
