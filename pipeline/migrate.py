@@ -16,7 +16,8 @@ from pipeline.errors import Misconfigured, Refused, Unavailable
 PATIENCE: Final = timedelta(seconds=60)
 """How long the store may be away."""
 
-_PAUSE_SECONDS: Final = 0.2
+_SAY_AFTER_SECONDS: Final = 3.0
+_PAUSE_SECONDS: Final = 0.1
 _AUTHENTICATION_FAILED: Final = 516
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ async def migrate(
     `patience`, Refused when the database cannot be migrated, Misconfigured when the store does not let us in.
     """
     act = clickhouse.migrate.pending if dry_run else clickhouse.migrate.migrate
-    deadline = time.monotonic() + patience.total_seconds()
+    begun = time.monotonic()
     has_said = False
     while True:
         try:
@@ -47,12 +48,13 @@ async def migrate(
                 ) from error
             if error.code:
                 raise Refused(f"the store refuses: {error}") from error
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > patience.total_seconds():
                 raise Unavailable(
                     f"no store answered at {address.url} within {patience.total_seconds():.0f} s: {error}. "
                     "Start it, or correct --clickhouse."
                 ) from error
-            if not has_said:
+            if waited > _SAY_AFTER_SECONDS and not has_said:
                 has_said = True
                 log.info("waiting for the store at %s: %s", address.url, error)
         await asyncio.sleep(_PAUSE_SECONDS)

@@ -97,6 +97,19 @@ class Footfall:
             assert time.monotonic() < deadline, f"{url} answers {found}, not {status}: {self.log[-4000:]}"
             time.sleep(0.02)
 
+    def children(self) -> dict[str, int]:
+        """The processes that it has started: by the command of `footfall`, or `broker`."""
+        found = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                words = stat.with_name("cmdline").read_text().split("\0")
+            except OSError:  # it has just ended
+                continue
+            if parent == self.pid and len(words) > 1:  # one that was killed a moment ago has none
+                found["broker" if "broker" in words else words[-2]] = int(stat.parent.name)
+        return found
+
     def stop(self, how: signal.Signals = signal.SIGTERM, *, within: float = 30) -> int:
         """Send a signal, and return the exit code, negative for a signal."""
         self.process.send_signal(how)

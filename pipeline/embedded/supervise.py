@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
-from pipeline.config import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Command, Settings
+from pipeline.config import ENVIRONMENT_PREFIX, Command, Settings
 from pipeline.embedded.child import dies_with_parent
 from pipeline.errors import Misconfigured, RestartNeeded
 
@@ -58,12 +58,14 @@ def describe(code: int) -> str:
 class Child:
     """One command as a process. It dies with us, and is started again when it ends without being told to."""
 
-    def __init__(self, command: Command, settings: Settings) -> None:
+    def __init__(self, command: Command, settings: Settings, *words: str) -> None:
+        """`words` are what the command line has besides settings."""
         self.command = command
+        self._words = words
         self._environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE
+            if not name.upper().startswith(ENVIRONMENT_PREFIX)
         } | settings.environment()
         self._process: asyncio.subprocess.Process | None = None
         self._may_run = asyncio.Event()
@@ -75,6 +77,11 @@ class Child:
     def pid(self) -> int | None:
         """Of the running process."""
         return None if self._process is None or self._process.returncode is not None else self._process.pid
+
+    def command_line(self) -> list[str]:
+        """What is run."""
+        # -P: what lies in the current directory is not to be mistaken for a package of ours.
+        return [sys.executable, "-P", "-m", "pipeline", self.command, *self._words]
 
     async def keep_running(self) -> None:
         """Start it, and start it again whenever it ends, until `stop`.
@@ -108,6 +115,15 @@ class Child:
         finally:
             self._may_run.set()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within, it stands still and does nothing at all."""
+        self._send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._send(signal.SIGCONT)
+
     async def stop(self, *, seconds: float) -> None:
         """End it for good: SIGTERM, and SIGKILL when it has not ended after so many seconds."""
         self._is_over = True
@@ -121,10 +137,8 @@ class Child:
         async with self._starting:
             if not self._is_wanted():
                 return None
-            # -P: what lies in the current directory is not to be mistaken for a package of ours.
-            command = dies_with_parent([sys.executable, "-P", "-m", "pipeline", self.command])
             self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *dies_with_parent(self.command_line()),
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,  # ours says when all of it is ready, and nothing else
@@ -132,13 +146,17 @@ class Child:
             )
             return self._process
 
+    def _send(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
     async def _end(self, seconds: float) -> None:
         async with self._starting:
             process = self._process
         if process is None or process.returncode is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+        self._send(signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):
                 await process.wait()

@@ -14,7 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +25,12 @@ from aiokafka.errors import KafkaError
 from clickhouse import ledger
 from clickhouse.client import StoreError, connect
 from pipeline.config import Settings, flag
+from pipeline.demo_geography import write_demo_geography
 from pipeline.embedded.broker import PackagedBroker
 from pipeline.embedded.supervise import Child, Deaths, describe
 from pipeline.errors import FootfallError, Misconfigured
 from pipeline.migrate import migrate
-from pipeline.topics import broker_client, topic_epochs
+from pipeline.topics import broker_client, ensure_topics, topic_epochs
 from schemas.topics import Topic
 
 LET_GO_SECONDS: Final = 3.0
@@ -38,7 +39,15 @@ LET_GO_SECONDS: Final = 3.0
 REBALANCE_SECONDS: Final = 0.5
 """The packaged broker makes whoever joins wait half of this; there is no second worker to wait for."""
 
-# A stop takes 25 s at most, so that 30 s are kept whatever hangs.
+BROKERLESS_SECONDS: Final = 3.0
+"""For the worker to finish what it has when the broker is gone."""
+
+DEMO_RATE: Final = "2"
+"""Events a second: enough to see the page move, and little enough for the week before not to look empty beside it."""
+DEMO_BACKFILL: Final = "7d"
+
+# A stop takes 26 s at most, so that 30 s are kept whatever hangs.
+TRAFFIC_STOP_SECONDS: Final = 1.0
 WEB_STOP_SECONDS: Final = 3.0
 DRAIN_SECONDS: Final = 10.0
 UNREADY_DRAIN_SECONDS: Final = 1.0
@@ -48,8 +57,12 @@ STORE_STOP_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
-async def up(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+async def up(
+    settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None], demo: bool = False
+) -> None:
     """Run everything until `stop` is set; call `ready` with the page's address once posted events will be counted.
+
+    With `demo` there is traffic: see `docs/simulate.md`.
 
     A part that `settings` names elsewhere (`broker`, `clickhouse`) is used and not started. After `stop` what the
     packaged broker has accepted is first brought into the store.
@@ -60,13 +73,17 @@ async def up(settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], 
     with _data_dir_locked(settings.data_dir):
         settings = _with_ports(settings)
         await _check_ports(settings)
-        await _Parts(settings).run(stop, ready)
+        if demo and settings.geoip_database is None:
+            places = settings.data_dir / "demo-places.mmdb"
+            write_demo_geography(places)
+            settings = settings.model_copy(update={"geoip_database": places})
+        await _Parts(settings, demo=demo).run(stop, ready)
 
 
 class _Parts:
     """What `up` consists of."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, demo: bool) -> None:
         self._settings = settings
         self._broker: PackagedBroker | None = None
         self._store: Child | None = None
@@ -88,10 +105,15 @@ class _Parts:
         self._told = settings.model_copy(update=told)
         self._worker = Child("worker", self._told)
         self._web = Child("web", self._told)
+        self._traffic: list[Child] = []
+        if demo:
+            words = ["--rate", DEMO_RATE, "--backfill", DEMO_BACKFILL]
+            self._traffic.append(Child("simulate", self._told, *words))
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Until `stop` is set, or something is wrong that a start does not cure."""
         children = [child for child in (self._store, self._web, self._worker) if child is not None]
+        children += self._traffic
         tasks: list[asyncio.Task[object]] = []
         try:
             if self._broker is not None:
@@ -99,7 +121,7 @@ class _Parts:
                     "the packaged broker is for trying out: it keeps nothing when it stops, and its memory grows with "
                     "every byte produced. To keep events, run Apache Kafka and name it with --broker host:port"
                 )
-                await self._broker.start()
+                await self._start_broker(self._broker)
                 tasks.append(asyncio.create_task(self._keep_broker(self._broker)))
             tasks += [asyncio.create_task(child.keep_running()) for child in children]
             tasks.append(asyncio.create_task(self._begin(ready)))
@@ -113,12 +135,16 @@ class _Parts:
 
     async def _begin(self, ready: Callable[[str], None]) -> None:
         """Migrate, and say so when events posted now will be counted."""
-        for migration in await migrate(self._told.store_address()):
-            log.info("applied migration %s", migration.label)
+        if applied := await migrate(self._told.store_address()):
+            log.info("applied migrations %s", ", ".join(migration.label for migration in applied))
         settings, host = self._settings, _reachable(self._settings.host)
         await _answer_200(f"{host}:{settings.metrics_port}/readyz", f"{host}:{settings.port}/readyz")
         self._is_ready = True
         ready(f"{host}:{settings.port}/")
+
+    async def _start_broker(self, broker: PackagedBroker) -> None:
+        await broker.start()
+        await ensure_topics(self._told.broker_connection(), prefix=self._told.topic_prefix)
 
     async def _keep_broker(self, broker: PackagedBroker) -> None:
         """Start the broker again when it dies: with it dies every event that is not in the store yet."""
@@ -132,15 +158,20 @@ class _Parts:
                 describe(code),
             )
             # The worker's positions belong to the dead broker's topics: it begins anew with the new ones.
-            async with self._worker.held(seconds=WORKER_STOP_SECONDS):
+            async with AsyncExitStack() as held:
+                for child in (self._worker, *self._traffic):
+                    await held.enter_async_context(child.held(seconds=BROKERLESS_SECONDS))
                 await asyncio.sleep(pause)
                 await broker.stop()
-                await broker.start()
+                # What is produced to a topic before it is created, this broker takes, and hides when it is.
+                with self._web.frozen():
+                    await self._start_broker(broker)
 
     # --- stopping, in the direction of the flow
 
     async def _drain(self) -> None:
         """Take in nothing more, and let the worker finish what was taken in."""
+        await self._stop_traffic()
         await self._web.stop(seconds=WEB_STOP_SECONDS)
         if self._broker is None:
             return  # a broker that stays keeps what is left
@@ -159,7 +190,12 @@ class _Parts:
                 "perhaps some" if left is None else left,
             )
 
+    async def _stop_traffic(self) -> None:
+        for child in self._traffic:
+            await child.stop(seconds=TRAFFIC_STOP_SECONDS)
+
     async def _stop(self) -> None:
+        await self._stop_traffic()
         await self._web.stop(seconds=WEB_STOP_SECONDS)
         await self._worker.stop(seconds=WORKER_STOP_SECONDS)
         last: list[Awaitable[None]] = []
