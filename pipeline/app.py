@@ -70,14 +70,13 @@ class App(faust.App):
         )
         self.flush_interval_seconds = settings.flush_interval_seconds
         self.connection = connection
-        self.sink = Sink(store)
         self.insist = Insistence("broker")
         self.flows = {
             topic: Flow(
                 topic,
                 source=settings.topic_prefix + topic.value,
                 store=store,
-                sink=self.sink,
+                sink=Sink(store),
                 geography=geography,
                 worker=worker,
                 now_ms=now_ms,

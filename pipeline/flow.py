@@ -94,7 +94,7 @@ class Flow:
         self.partitions: dict[int, PartitionState] = {}
         self.last_flush = time.monotonic()
         self._store = store
-        self._sink = sink
+        self.sink = sink
         self._geography = geography
         self._worker = worker
         self._now_ms = now_ms
@@ -112,7 +112,7 @@ class Flow:
         """
         async with self._busy:
             self.epoch = epoch
-            self.partitions = await self._sink.insist(lambda: self._load(sorted(partitions)), is_current)
+            self.partitions = await self.sink.insist(lambda: self._load(sorted(partitions)), is_current)
         self.last_flush = time.monotonic()
         return {partition: state.position for partition, state in self.partitions.items()}
 
@@ -240,7 +240,7 @@ class Flow:
         async with self._busy:
             if decoded.tallies:
                 try:
-                    await self._sink.flush(self._flush_of(decoded, rows, cells))
+                    await self.sink.flush(self._flush_of(decoded, rows, cells))
                 except Abandoned:
                     metrics.ABANDONED_BATCHES.labels(topic=self.topic).inc()
                     return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 MAX_OBSERVATIONS = 120
 
@@ -16,14 +17,19 @@ class PartitionProgress:
     caught_up_through_ms: int = 0
     """Every record appended before this is durable, by the clock of whoever asks."""
     lag: int = 0
-    _ends: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=MAX_OBSERVATIONS))
+    _ends: list[tuple[int, int]] = field(default_factory=list)
 
     def observe(self, *, asked_ms: int, end: int, position: int) -> None:
         """The broker was asked at `asked_ms` and said that `end` comes next; `position` is the next to be read."""
         self.lag = max(end - max(position, 0), 0)
         self._ends.append((asked_ms, end))
-        while self._ends and self._ends[0][1] <= max(position, 0):
-            self.caught_up_through_ms = self._ends.popleft()[0]
+        passed = bisect_right(self._ends, max(position, 0), key=itemgetter(1))
+        if passed:
+            self.caught_up_through_ms = self._ends[passed - 1][0]
+            del self._ends[:passed]
+        if len(self._ends) > MAX_OBSERVATIONS:
+            # Far behind: fewer points in time will do, the oldest among them.
+            del self._ends[1::2]
 
 
 Key = tuple[str, int]

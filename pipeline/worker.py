@@ -207,7 +207,8 @@ class Watcher:
             raise RestartNeeded("Faust ended")
         is_resumed = app.batch_consumer.is_resumed
         self._health.note("partitions", None if is_resumed else "not assigned yet")
-        self._health.note("store", app.sink.insist.problem)
+        problems = [flow.sink.insist.problem for flow in app.flows.values()]
+        self._health.note("store", next((problem for problem in problems if problem), None))
         self._health.note("broker", app.insist.problem)
         if is_resumed:
             await self._observe_progress()

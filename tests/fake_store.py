@@ -80,7 +80,7 @@ class FakeStore:
                     for (bot, start, partition), (snapshot, _) in self.cells(topic).items()
                     if start >= given["first_open_ms"] and partition in given["partitions"]
                 ]
-            if query == sql(f"recent_identities_{topic}"):
+            if query == sql("recent_identities") and given["raw"] == topic:
                 found = {
                     (row["source_offset"], row["bot_id"], row["event_id"], row["event_ms"])
                     for row in self.tables.get(f"footfall.{topic}", [])

@@ -16,7 +16,7 @@ MALFORMED: dict[Reason, bytes | None] = {
     Reason.EMPTY: None,
     Reason.TOO_LARGE: b" " * 1_000_001,
     Reason.INVALID_JSON: b'{"event_id": \xff}',
-    Reason.TOO_DEEP: b"[" * 99 + b"]" * 99,
+    Reason.TOO_DEEP: event()[:-1] + b',"x":' + b"[" * 99 + b"]" * 99 + b"}",
     Reason.DUPLICATE_KEY: event()[:-1] + b',"bot_id":"other"}',
     Reason.NOT_AN_OBJECT: b"[]",
     Reason.MISSING_FIELD: b"{}",
