@@ -26,6 +26,8 @@ from pipeline.errors import RestartNeeded
 HARD_EXIT: Final = timedelta(seconds=27)
 """After a signal to stop, a process that has not come to its end by then is ended as it is."""
 
+DEMO_DATA_DIR: Final = Path("footfall-demo")
+
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger(__name__)
@@ -72,11 +74,26 @@ Shared = Annotated[Flags | None, Parameter(name="*")]
 ConfigFile = Annotated[Path | None, Parameter(group=_SETTINGS, help="TOML file of settings.")]
 
 
-def up(*, config: ConfigFile = None, settings: Shared = None) -> None:
-    read = _start("up", settings, config).settings
+def up(
+    *,
+    demo: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help=f"With lively traffic of forty bots; data in ./{DEMO_DATA_DIR} unless told otherwise.",
+        ),
+    ] = False,
+    config: ConfigFile = None,
+    settings: Shared = None,
+) -> None:
+    loaded = _start("up", settings, config)
+    read = loaded.settings
+    if demo and loaded.origins["data_dir"] == "default":
+        # Bots that do not exist are not to get among those that do.
+        read = read.model_copy(update={"data_dir": DEMO_DATA_DIR})
     from pipeline.embedded.up import up
 
-    _serve(lambda stop: up(read, stop=stop, ready=lambda url: _print(f"Footfall is ready: {url}")))
+    _serve(lambda stop: up(read, stop=stop, ready=lambda url: _print(f"Footfall is ready: {url}"), demo=demo))
 
 
 def worker(*, config: ConfigFile = None, settings: Shared = None) -> None:
