@@ -69,7 +69,7 @@ class Health:
     """What /readyz says."""
 
     def __init__(self) -> None:
-        self.waiting_for: dict[str, str] = {"start": "still starting"}
+        self.waiting_for: dict[str, str] = {"start": "still starting", "partitions": "not assigned yet"}
         """What is needed and not there, with the reason; ready when empty."""
 
     def note(self, part: str, problem: str | None) -> None:
