@@ -33,7 +33,7 @@ DAY_MS: Final = 24 * HOUR_MS
 PERIOD_MS: Final = 300_000
 """How long the bots keep their shares of the traffic."""
 
-EVENTS_PER_HOUR: Final = 600
+EVENTS_PER_HOUR: Final = 400
 """Of all bots together, on average, in the past that `hour` tells of; spikes come on top."""
 
 COPIES: Final = 0.02

@@ -246,7 +246,7 @@ def test_addresses_are_documentation_s_and_people_come_back() -> None:
     own = [ip_network(n) for n in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]
     seen = {event["ip"] for event in of(Topic.BOT_REQUESTS)} - {None}
     assert all(any(ip_address(ip) in network for network in own) for ip in seen)
-    assert len(seen) > 3000
+    assert len(seen) > 2000
     of_one = [event for event in of(Topic.BOT_REQUESTS) if event["bot_id"] == "demo-support" and event["ip"]]
     days = defaultdict(set)
     for event in of_one:
@@ -313,7 +313,7 @@ def test_three_percent_come_late_by_up_to_26_hours() -> None:
     late = [by for by in lateness if by > 170_000]
     assert 0.02 < len(late) / len(lateness) < 0.04
     assert max(late) <= 26 * HOUR_MS
-    assert sum(by > 12 * HOUR_MS for by in late) > 50
+    assert sum(by > 12 * HOUR_MS for by in late) > 30
     assert all(by >= 0 for by in lateness)
 
 
