@@ -6,6 +6,7 @@ that are not public; `tests/integration/test_transport.py` holds it to what they
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import defaultdict
@@ -210,11 +211,15 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         return consumer
 
     async def positions(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
-        """The offset that the consumer would give out next, of each partition."""
+        """The offset that the consumer would give out next, of each partition; nothing while that is not known."""
         consumer, wanted = self._ensure_consumer(), list(partitions)
 
         async def read() -> Mapping[TP, int]:
-            return {tp: await consumer.position(tp) for tp in wanted}
+            try:
+                async with asyncio.timeout(READING_SECONDS):
+                    return {tp: await consumer.position(tp) for tp in wanted}
+            except (KafkaError, TimeoutError):  # revoked meanwhile, or to be looked up on the broker first
+                return {}
 
         positions: Mapping[TP, int] = await self.call_thread(read)
         return positions
