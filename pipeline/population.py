@@ -316,7 +316,6 @@ def _people() -> dict[str, list[_Client]]:
     people: dict[str, list[_Client]] = {}
     for place in PLACES:
         *ipv4, ipv6 = place.networks
-        prefix = str(ipv6.network_address).removesuffix("::")
         for number in range(_PEOPLE_PER_PLACE):
             if random.random() < _IPV4:  # several of them behind one address
                 network = ipv4[number % len(ipv4)]
@@ -324,7 +323,7 @@ def _people() -> dict[str, list[_Client]]:
             elif random.random() < _NOT_IN_DATABASE:
                 ip = f"2001:db8:ff00:{number:x}::1"
             else:
-                ip = f"{prefix}:{random.randrange(1, 65536):x}::{random.randrange(1, 65536):x}"
+                ip = str(ipv6[random.getrandbits(24) << 64 | random.getrandbits(32)])
             client = _Client(ip=ip, user_agent=_BROWSERS(random), timezone=place.timezone)
             people.setdefault(place.country, []).append(client)
     for group in people.values():

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.decode import MalformedEvent, decode
-from pipeline.enrich import client
+from pipeline.demo_geography import PLACES, write_demo_geography
+from pipeline.enrich import Geography, client
 from pipeline.population import (
     DAY_MS,
     EVENTS_PER_HOUR,
@@ -253,6 +255,16 @@ def test_addresses_are_documentation_s_and_people_come_back() -> None:
         days[event["ip"]].add(event["at"] // DAY_MS)
     assert sum(len(seen_on) > 1 for seen_on in days.values()) > 0.2 * len(days)
     assert len(days) > 500
+
+
+def test_the_geo_database_knows_all_but_a_few_of_the_addresses(tmp_path: Path) -> None:
+    database = tmp_path / "demo.mmdb"
+    write_demo_geography(database)
+    geography = Geography(database)
+    places = Counter(geography.lookup(event["ip"]) for event in of(Topic.BOT_REQUESTS) if event["ip"])
+    unknown = sum(count for (country, _, _), count in places.items() if not country)
+    assert 0.005 < unknown / places.total() < 0.05
+    assert len({country for country, _, _ in places}) == len({place.country for place in PLACES})
 
 
 def test_conversations_have_several_requests_and_tokens_and_votes_belong_to_them() -> None:
