@@ -116,3 +116,13 @@ def test_an_answer_about_some_partitions_says_nothing_of_the_others() -> None:
         10,
         0,
     )
+
+
+def test_a_worker_far_behind_that_keeps_pace_keeps_promising() -> None:
+    progress, behind = PartitionProgress(), 900
+    promised = []
+    for now_ms in range(1, 6_000):
+        progress.observe(asked_ms=now_ms, end=now_ms * 7, position=max(now_ms - behind, 0) * 7)
+        promised.append(progress.caught_up_through_ms)
+    assert all(now - behind >= moment for now, moment in enumerate(promised[behind:], behind + 1))
+    assert promised[-1] > 6_000 - 2 * behind
