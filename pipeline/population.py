@@ -395,8 +395,7 @@ class _Mix:
 
     def __init__(self, seed: int, ms: int) -> None:
         self.spikes = _spikes_at(seed, ms)
-        usual = [bot.activity(ms) for bot in bots()]
-        shares = list(usual)
+        shares = [bot.activity(ms) for bot in bots()]
         self.unusual: dict[int, float] = {}
         """Of a bot in a spike: how much of its traffic is the spike's."""
         for number, spike in self.spikes.items():
@@ -454,7 +453,7 @@ class Traffic:
         self._pending: list[Callable[[int], Publication]] = []
 
     def next(self, ms: int) -> Publication:
-        """What is published at `ms`; call it with times that do not go back."""
+        """What is published at `ms`."""
         random = self._random
         self._made += 1
         chance = random.random()

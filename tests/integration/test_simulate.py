@@ -120,6 +120,24 @@ def test_a_simulation_whose_broker_stays_away_says_so(tmp_path: Path, free_port:
     asyncio.run(into_an_outage())
 
 
+def test_a_simulation_can_be_stopped_while_its_broker_is_away(tmp_path: Path, free_port: int) -> None:
+    async def stopped() -> float:
+        async with running(tmp_path, free_port) as broker:
+            stop = asyncio.Event()
+            going_on = asyncio.create_task(
+                simulate(Settings(broker=broker.bootstrap), rate=100, seed=1, stop=stop)
+            )
+            await asyncio.sleep(2)
+            await broker.stop()
+            await asyncio.sleep(1)
+            stop.set()
+            began = time.monotonic()
+            assert (await going_on).events > 0
+            return time.monotonic() - began
+
+    assert asyncio.run(stopped()) < 8
+
+
 def test_the_command_says_in_one_line_what_it_did_also_when_it_is_stopped(
     tmp_path: Path, free_port: int
 ) -> None:
