@@ -1,5 +1,5 @@
 # What CI runs is what you run.
-.PHONY: up test check unit interpreters kafka format
+.PHONY: up test check unit interpreters kafka bench format
 
 UV_RUN = uv run --locked --extra embedded --group dev
 
@@ -23,6 +23,11 @@ check:  ## Formatting, lint, types, direction of imports, the lock.
 
 interpreters:  ## The unit tests on every Python from 3.11 that is on this machine.
 	tests/on_every_interpreter.sh
+
+bench: kafka  ## Measure everything (15 minutes, on a machine that does nothing else) and write down the results.
+	for benchmark in start export freshness memory ingest; do \
+		$(UV_RUN) --group bench python -m benchmarks.$$benchmark --write || exit 1; \
+	done
 
 format:  ## Format, and mend what lint can mend.
 	$(UV_RUN) ruff check --fix
