@@ -2,6 +2,8 @@
 
 Every part is a process of its own and speaks to the others over the network, as in production. Whatever dies is
 started again; this process dying in any way takes all of them with it.
+
+What takes long to import is imported once the parts have been started: they import no less, at the same time.
 """
 
 from __future__ import annotations
@@ -18,20 +20,11 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
-
-from clickhouse import ledger
-from clickhouse.client import StoreError, connect
 from pipeline.config import Settings, flag
 from pipeline.demo_geography import write_demo_geography
 from pipeline.embedded.broker import PackagedBroker
 from pipeline.embedded.supervise import Child, Deaths, describe
-from pipeline.errors import FootfallError, Misconfigured
-from pipeline.migrate import migrate
-from pipeline.topics import broker_client, ensure_topics, topic_epochs
-from schemas.topics import Topic
+from pipeline.errors import Misconfigured
 
 LET_GO_SECONDS: Final = 3.0
 """How long ports and data directory may still be held: by children of an `up` that was killed a moment ago."""
@@ -121,7 +114,7 @@ class _Parts:
                     "the packaged broker is for trying out: it keeps nothing when it stops, and its memory grows with "
                     "every byte produced. To keep events, run Apache Kafka and name it with --broker host:port"
                 )
-                await self._start_broker(self._broker)
+                await self._broker.start()
                 tasks.append(asyncio.create_task(self._keep_broker(self._broker)))
             tasks += [asyncio.create_task(child.keep_running()) for child in children]
             tasks.append(asyncio.create_task(self._begin(ready)))
@@ -135,22 +128,23 @@ class _Parts:
 
     async def _begin(self, ready: Callable[[str], None]) -> None:
         """Migrate, and say so when events posted now will be counted."""
+        from pipeline.migrate import migrate
+
         if applied := await migrate(self._told.store_address()):
             log.info("applied migrations %s", ", ".join(migration.label for migration in applied))
         settings, host = self._settings, _reachable(self._settings.host)
-        await _answer_200(f"{host}:{settings.metrics_port}/readyz", f"{host}:{settings.port}/readyz")
+        await _answers_200(host, settings.metrics_port, "/readyz")
+        await _answers_200(host, settings.port, "/readyz")
         self._is_ready = True
-        ready(f"{host}:{settings.port}/")
-
-    async def _start_broker(self, broker: PackagedBroker) -> None:
-        await broker.start()
-        await ensure_topics(self._told.broker_connection(), prefix=self._told.topic_prefix)
+        ready(f"http://[{host}]:{settings.port}/" if ":" in host else f"http://{host}:{settings.port}/")
 
     async def _keep_broker(self, broker: PackagedBroker) -> None:
         """Start the broker again when it dies: with it dies every event that is not in the store yet."""
         deaths = Deaths("the packaged broker")
         while True:
             code = await broker.wait()
+            from pipeline.topics import ensure_topics
+
             pause = deaths.another(code)
             log.error(
                 "the packaged broker ended with %s, and with it went what it had accepted and the worker had not "
@@ -165,7 +159,8 @@ class _Parts:
                 await broker.stop()
                 # What is produced to a topic before it is created, this broker takes, and hides when it is.
                 with self._web.frozen():
-                    await self._start_broker(broker)
+                    await broker.start()
+                    await ensure_topics(self._told.broker_connection(), prefix=self._told.topic_prefix)
 
     # --- stopping, in the direction of the flow
 
@@ -175,14 +170,15 @@ class _Parts:
         await self._web.stop(seconds=WEB_STOP_SECONDS)
         if self._broker is None:
             return  # a broker that stays keeps what is left
+        from pipeline.embedded.drain import undurable
+
         log.info("bringing what was accepted into the store")
         left: int | None = None
         try:
             # Before it was ready hardly anything was accepted, and topics or tables may not even be there.
             async with asyncio.timeout(DRAIN_SECONDS if self._is_ready else UNREADY_DRAIN_SECONDS):
                 while left != 0:
-                    with suppress(FootfallError, KafkaError, StoreError):
-                        left = await _undurable(self._told)
+                    left = await undurable(self._told)
                     await asyncio.sleep(0.1)
         except TimeoutError:
             log.error(
@@ -219,38 +215,20 @@ async def _until_set(stop: asyncio.Event, tasks: Sequence[asyncio.Task[object]])
         stopped.cancel()
 
 
-async def _undurable(settings: Settings) -> int:
-    """How many records the broker holds that the ledger does not have yet, of all three topics."""
-    connection, sources = settings.broker_connection(), [settings.topic_prefix + topic for topic in Topic]
-    async with broker_client(connection) as client:
-        epochs = await topic_epochs(client, sources)
-    consumer = AIOKafkaConsumer(*sources, **connection.aiokafka_options(), enable_auto_commit=False)
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(consumer.assignment())
-    finally:
-        await consumer.stop()
-    left = 0
-    async with connect(settings.store_address()) as store:
-        for source in sources:
-            wanted = {tp.partition: end for tp, end in ends.items() if tp.topic == source}
-            durable = await ledger.positions(
-                store, topic=source, epoch=str(epochs[source]), partitions=wanted
-            )
-            left += sum(max(end - durable.get(partition, 0), 0) for partition, end in wanted.items())
-    return left
-
-
-async def _answer_200(*urls: str) -> None:
-    """Return when each has answered 200 once; ask until then."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        for url in urls:
-            while True:
-                with suppress(aiohttp.ClientError, TimeoutError):
-                    async with session.get(url) as answer:
-                        if answer.status == 200:
-                            break
-                await asyncio.sleep(0.05)
+async def _answers_200(host: str, port: int, path: str) -> None:
+    """Return when it has answered 200 once; ask until then."""
+    question = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
+    while True:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                reader, writer = await asyncio.open_connection(host, port)
+                try:
+                    writer.write(question)
+                    if b" 200 " in await reader.readline():
+                        return
+                finally:
+                    writer.close()
+        await asyncio.sleep(0.05)
 
 
 # --- what has to be ours before anything starts -------------------------------------------------------------
@@ -337,8 +315,7 @@ def _port_problem(host: str, port: int) -> str | None:
 
 def _reachable(host: str) -> str:
     """The address under which this machine reaches a server that listens on `host`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing listens here
-    return f"http://[{host}]" if ":" in host else f"http://{host}"
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing listens here
 
 
 def _defaults(*names: str) -> dict[str, object]:
