@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NoReturn
 
 import pytest
@@ -63,6 +63,17 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     pytest.importorskip("chdb")
     with Api(tmp_path_factory.mktemp("api")) as api:
         yield api
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where a test of a whole Footfall fails, show what its processes said."""
+    report = yield
+    if report.failed:
+        given = [getattr(value, "stack", value) for value in item.funcargs.values()]
+        for stack in [value for value in given if isinstance(value, Stack)][:1]:
+            report.sections.append(("What the processes said", stack.logs()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -100,8 +99,7 @@ class Stack:
             self.start_store()
             self.run("migrate")
             self.start_worker().wait()
-            self._start("web")
-            eventually(lambda: self.is_ready, 45, lambda: f"the API is not ready: {self.logs()}")
+            self.start_web()
         except BaseException:
             self.__exit__()
             raise
@@ -126,6 +124,16 @@ class Stack:
         """Start the store, on the data that it had."""
         self.store = self._start("store")
         self.store.says("ready")
+
+    def start_web(self) -> None:
+        """Start page and API."""
+        web = self._start("web")
+
+        def holds() -> bool:
+            assert web.process.poll() is None, f"the web has ended: {tail(web)}"
+            return self.is_ready
+
+        eventually(holds, 45, lambda: f"the web is not ready: {tail(web)}")
 
     def start_worker(self) -> Worker:
         """One more worker, which may not be ready yet."""
@@ -243,13 +251,3 @@ def eventually(
     while not holds():
         assert time.monotonic() < deadline, f"after {seconds:.0f} s {otherwise()}"
         time.sleep(0.1)
-
-
-@contextmanager
-def logs_on_failure(stack: Stack) -> Iterator[None]:
-    """Add the ends of the logs to whatever fails within."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(stack.logs())
-        raise

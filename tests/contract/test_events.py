@@ -30,13 +30,6 @@ VOTE = {"event_id": "e1", "event_time": THEN, "rating": "positive"}
 DEFAULTS = {Topic.BOT_REQUESTS: REQUEST, Topic.TOKEN_USAGES: USAGE, Topic.BOT_FEEDBACK: VOTE}
 
 
-@pytest.fixture(autouse=True)
-def logs(stack: Stack) -> Iterator[None]:
-    """Show what the processes said, where a test fails."""
-    yield
-    print(stack.logs())
-
-
 def record(
     stack: Stack,
     topic: Topic,

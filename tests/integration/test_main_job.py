@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -72,13 +72,6 @@ def oracle_of(stack: Stack, bots: set[str]) -> Oracle:
 @pytest.fixture(scope="module")
 def job(stack: Stack) -> Job:
     return Job(stack)
-
-
-@pytest.fixture(autouse=True)
-def logs(stack: Stack) -> Iterator[None]:
-    """Show what the processes said, where a test fails."""
-    yield
-    print(stack.logs())
 
 
 def test_the_population_holds_what_it_should(job: Job) -> None:

@@ -115,13 +115,6 @@ def recovery(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Recovery(stack)
 
 
-@pytest.fixture(autouse=True)
-def logs(recovery: Recovery) -> Iterator[None]:
-    """Show what the processes said, where a test fails."""
-    yield
-    print(recovery.stack.logs())
-
-
 def test_a_worker_killed_with_a_flush_on_its_way_loses_and_doubles_nothing(recovery: Recovery) -> None:
     stack = recovery.stack
     with recovery.publishing("killed", seconds=12) as publishing:
