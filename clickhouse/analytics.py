@@ -6,7 +6,7 @@ Instants are integer milliseconds since the epoch. What is unknown is None. Ever
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -166,8 +166,14 @@ class Freshness:
     provisional_from_ms: int | None
     """What is from then on may still hold duplicates; None: everything may."""
     consumer_lag_records: int
-    late_events_24h: int
-    dead_letters_24h: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayCounts:
+    """What did not go straight, in the last 24 hours."""
+
+    late_events: int
+    dead_letters: int
 
 
 _ROWS: Final[Mapping[RowTopic, str]] = {Topic.BOT_REQUESTS: "request_rows", Topic.TOKEN_USAGES: "token_rows"}
@@ -186,20 +192,21 @@ async def is_known_bot(store: Store, bot_id: str) -> bool:
     return bool(is_known)
 
 
-async def freshness(store: Store, topics: Iterable[Topic], *, topic_prefix: str) -> Freshness:
+async def freshness(store: Store, topics: Sequence[Topic]) -> Freshness:
     """Ask it before the question whose answer it is to speak about: then it promises too little, never too much."""
     names = [topic.value for topic in topics]
-    parameters = {"topics": names, "prefixed_topics": [topic_prefix + name for name in names]}
-    [(data_as_of, provisional_from, lag, late, dead_letters)] = await store.rows(
-        sql("freshness"), parameters, _READ
-    )
+    [(data_as_of, provisional_from, lag)] = await store.rows(sql("freshness"), {"topics": names}, _READ)
     return Freshness(
         data_as_of_ms=data_as_of,
         provisional_from_ms=provisional_from,
         consumer_lag_records=lag,
-        late_events_24h=late,
-        dead_letters_24h=dead_letters,
     )
+
+
+async def day_counts(store: Store, topics: Sequence[str]) -> DayCounts:
+    """Of these topics, by Kafka's names of them."""
+    [(late, dead_letters)] = await store.rows(sql("day_counts"), {"topics": topics}, _READ)
+    return DayCounts(late_events=late, dead_letters=dead_letters)
 
 
 async def bots(store: Store, start_ms: int, end_ms: int, *, after: str, limit: int) -> list[Bot]:

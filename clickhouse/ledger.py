@@ -121,6 +121,7 @@ async def recent_identities(
     epoch: str,
     partition: int,
     from_offset: int,
+    before_offset: int,
     first_open_ms: int,
 ) -> list[tuple[str, str, int, int]]:
     """(bot, event id, event time in ms, offset) of a partition's events in open intervals, oldest first."""
@@ -132,6 +133,7 @@ async def recent_identities(
             "epoch": epoch,
             "partition": partition,
             "from_offset": from_offset,
+            "before_offset": before_offset,
             "first_open_ms": first_open_ms,
             "since_ms": first_open_ms - 20 * 60_000,  # the event may be ahead of its record by a few minutes
         },

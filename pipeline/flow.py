@@ -143,6 +143,7 @@ class Flow:
                     epoch=self.epoch,
                     partition=partition,
                     from_offset=max(state.position - DEFAULT_SPAN, 0),
+                    before_offset=state.position,  # from there on records are consumed again
                     first_open_ms=first_open_ms,
                 )
                 state.memory.load(

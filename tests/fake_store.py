@@ -85,7 +85,7 @@ class FakeStore:
                     (row["source_offset"], row["bot_id"], row["event_id"], row["event_ms"])
                     for row in self.tables.get(f"footfall.{topic}", [])
                     if row["source_partition"] == given["partition"]
-                    and row["source_offset"] >= given["from_offset"]
+                    and given["from_offset"] <= row["source_offset"] < given["before_offset"]
                     and row["event_ms"] >= given["first_open_ms"]
                 }
                 return [(bot, event_id, ms, offset) for offset, bot, event_id, ms in sorted(found)]

@@ -1,14 +1,17 @@
--- Bots by name after a given one: each with its latest request of all time (0 for none) and its requests in a range.
--- Reads rollups and cells, which are far fewer than raw rows; feedback, which has no rollup; and for the intervals that
--- the range cuts, deduplicated raw requests of the bots found.
+-- Bots by name after a given one: each with its latest request of all time (0 for none) and its requests in a range that
+-- ends now.
+-- Reads UTC-day rollups for what was before the range; rollups, cells and, for the intervals that the range cuts,
+-- deduplicated raw requests for what is in it; and all of feedback, which has no rollup.
 WITH page AS
 (
     SELECT bot_id
     FROM
     (
-        SELECT bot_id FROM footfall.bot_requests_15m
+        SELECT bot_id FROM footfall.bot_requests_1d
+        UNION ALL SELECT bot_id FROM footfall.bot_requests_15m WHERE interval_start >= {inner_start:DateTime64(3, 'UTC')}
         UNION ALL SELECT bot_id FROM footfall.bot_requests_cells
-        UNION ALL SELECT bot_id FROM footfall.token_usages_15m
+        UNION ALL SELECT bot_id FROM footfall.token_usages_1d
+        UNION ALL SELECT bot_id FROM footfall.token_usages_15m WHERE interval_start >= {inner_start:DateTime64(3, 'UTC')}
         UNION ALL SELECT bot_id FROM footfall.token_usages_cells
         UNION ALL SELECT bot_id FROM footfall.bot_feedback
     )
@@ -22,12 +25,13 @@ FROM
 (
     SELECT bot_id, 0 AS last_request_ms, 0 AS requests FROM page
     UNION ALL
-    SELECT
-        bot_id,
-        toUnixTimestamp64Milli(last_request),
-        if(interval_start >= {inner_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}, requests, 0)
-    FROM footfall.bot_requests_15m FINAL
+    SELECT bot_id, toUnixTimestamp64Milli(last_request), 0
+    FROM footfall.bot_requests_1d
     WHERE bot_id IN page
+    UNION ALL
+    SELECT bot_id, toUnixTimestamp64Milli(last_request), if(interval_start < {inner_end:DateTime64(3, 'UTC')}, requests, 0)
+    FROM footfall.bot_requests_15m FINAL
+    WHERE bot_id IN page AND interval_start >= {inner_start:DateTime64(3, 'UTC')}
     UNION ALL
     SELECT
         bot_id,
@@ -46,11 +50,11 @@ FROM
         GROUP BY bot_id, interval_start, epoch, partition
     )
     UNION ALL
-    SELECT bot_id, 0, 1
+    SELECT bot_id, toUnixTimestamp64Milli(event_time), 1
     FROM footfall.bot_requests FINAL
     WHERE bot_id IN page
       AND ((event_time >= {head_start:DateTime64(3, 'UTC')} AND event_time < {head_end:DateTime64(3, 'UTC')})
-            OR (event_time >= {tail_start:DateTime64(3, 'UTC')} AND event_time < {tail_end:DateTime64(3, 'UTC')}))
+        OR (event_time >= {tail_start:DateTime64(3, 'UTC')} AND event_time < {tail_end:DateTime64(3, 'UTC')}))
 )
 GROUP BY bot_id
 ORDER BY bot_id

@@ -1,6 +1,6 @@
 -- How fresh answers about these topics are: when the sealer last saw everything, from when on intervals are provisional
--- (both null where a topic was never sealed), how many records wait, how many events came late or were refused in a day.
--- Reads one row per topic of seal_passes, one per partition of progress, a day of the ledger and of dead letters.
+-- (both null where a topic was never sealed), how many records wait.
+-- Reads one row per topic of seal_passes, one per partition of progress.
 SELECT
     (SELECT if(count() = length({topics:Array(String)}), nullIf(toUnixTimestamp64Milli(min(data_as_of)), 0), NULL)
      FROM footfall.seal_passes FINAL WHERE topic IN {topics:Array(String)}) AS data_as_of_ms,
@@ -9,8 +9,4 @@ SELECT
     (SELECT sum(lag)
      FROM footfall.progress FINAL
      WHERE topic IN {topics:Array(String)}
-       AND (topic, epoch) IN (SELECT topic, argMax(epoch, written_at) FROM footfall.progress GROUP BY topic)) AS lag,
-    (SELECT sum(late) FROM footfall.ledger
-     WHERE topic IN {prefixed_topics:Array(String)} AND written_at >= now64(3) - INTERVAL 1 DAY) AS late_24h,
-    (SELECT count() FROM footfall.dead_letters FINAL
-     WHERE topic IN {prefixed_topics:Array(String)} AND ingested_at >= now64(3) - INTERVAL 1 DAY) AS dead_letters_24h
+       AND (topic, epoch) IN (SELECT topic, argMax(epoch, written_at) FROM footfall.progress GROUP BY topic)) AS lag
