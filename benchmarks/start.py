@@ -1,8 +1,8 @@
 """Start: from the command to readiness, and to a page that shows data, for `footfall up` and `footfall up --demo`.
 
 Each start has a data directory of its own. Times are from the moment the command is called. The page is a real one:
-Chromium, already running, opens it as soon as the command says that it is ready, after one event was posted (`up`) or
-nothing at all (`--demo`), and the total of requests has to be more than 0.
+Chromium, already running, opens it as soon as the command says that it is ready and one event was posted (`up`), or the API
+lists a bot that has requests (`--demo`); the page's total of requests has to be more than 0.
 """
 
 from __future__ import annotations
@@ -73,12 +73,13 @@ def started(directory: Path, browser: Browser, *, demo: bool) -> Start:
 
 
 def _first_bot(url: str) -> str:
-    """The first that the API lists."""
+    """The first that has requests."""
     found: list[str] = []
 
     def is_there() -> bool:
-        rows = httpx.get(f"{url}/api/v1/bots", timeout=30).raise_for_status().json()["data"]["rows"]
-        found.extend(row["bot_id"] for row in rows)
+        answer = httpx.get(f"{url}/api/v1/bots", timeout=30)
+        rows = answer.json()["data"]["rows"] if answer.is_success else []
+        found.extend(row["bot_id"] for row in rows if row["requests_7d"])
         return bool(found)
 
     harness.wait_until(is_there, seconds=LIMIT_SECONDS, pause=0.1, what="the demo has no bots")
