@@ -53,6 +53,23 @@ SEAL = {
 }
 """What the sealer would write of all intervals that start before a moment, written here once more."""
 
+SEAL_DAYS = {
+    Topic.BOT_REQUESTS: """
+        INSERT INTO footfall.bot_requests_1d
+        SELECT bot_id, toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND) AS day, sum(requests),
+            max(last_request), sumMap(by_endpoint), sumMap(by_country), sumMap(by_browser), sumMap(by_client_class),
+            uniqExactMergeState(ips), uniqExactMergeState(chats), toUInt64(1)
+        FROM footfall.bot_requests_15m FINAL WHERE interval_start < today() GROUP BY bot_id, day""",
+    Topic.TOKEN_USAGES: """
+        INSERT INTO footfall.token_usages_1d
+        SELECT bot_id, toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND) AS day, sum(usages),
+            sum(input_tokens), sum(output_tokens), sumMap(usages_by_source), sumMap(input_by_source),
+            sumMap(output_by_source), sumMap(usages_by_model), sumMap(input_by_model), sumMap(output_by_model),
+            toUInt64(1)
+        FROM footfall.token_usages_15m FINAL WHERE interval_start < today() GROUP BY bot_id, day""",
+}
+"""The same of days that are over."""
+
 
 class Api:
     """Store, packaged broker and web on ports of their own. Leaving the context ends them all."""
@@ -169,8 +186,9 @@ class Api:
         self.with_store(write)
 
     def seal(self, topic: Topic, *, before_ms: int = 10**13) -> None:
-        """Seal intervals, those that are sealed already too."""
+        """Seal intervals and days, those that are sealed already too."""
         self.with_store(lambda store: store.command(SEAL[topic], {"before_ms": before_ms}))
+        self.with_store(lambda store: store.command(SEAL_DAYS[topic]))
 
     def put_cell(
         self, interval_ms: int, events: Sequence[Json], *, partition: int, last_offset: int = 1

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from clickhouse import analytics
-from clickhouse.analytics import Freshness, RowTopic, Span
+from clickhouse.analytics import DayCounts, Freshness, RowTopic, Span
 from clickhouse.client import Store
 from pipeline.web import parameters as of
 from pipeline.web.connections import Connections, connections
@@ -22,6 +21,7 @@ from schemas.topics import Topic
 router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], tags=["analytics"])
 
 Kept = Annotated[Connections, Depends(connections)]
+Fresh = tuple[Freshness, DayCounts]
 
 _REQUEST_CARDS = ("total_requests", "unique_ips", "unique_conversations", "last_request")
 _TOKEN_CARDS = ("input_tokens", "output_tokens", "total_tokens")
@@ -38,7 +38,7 @@ async def bots(request: Request, kept: Kept, asked: Annotated[of.OfBots, Query()
     else:
         tz = zone(asked.tz)
         range_, after = resolve(preset="7d", start=None, end=None, tz=tz, now_ms=of.now_ms()), ""
-    fresh = await analytics.freshness(kept.store, Topic, topic_prefix=kept.topic_prefix)
+    fresh = await _freshness(kept, *Topic)
     found = await analytics.bots(
         kept.store, range_.start_ms, range_.end_ms, after=after, limit=asked.limit + 1
     )
@@ -63,7 +63,7 @@ async def summary(bot: str, kept: Kept, asked: Annotated[of.OfSummary, Query()])
     span = _span(bot, range_)
     request_filters = of.filters_of(asked, Topic.BOT_REQUESTS)
     token_filters = of.filters_of(asked, Topic.TOKEN_USAGES)
-    store, fresh = await about(kept, bot, Topic)
+    store, fresh = await _about(kept, bot, *Topic)
     requests, tokens, feedback = await asyncio.gather(
         analytics.request_totals(store, span, request_filters),
         analytics.token_totals(store, span, token_filters),
@@ -95,7 +95,7 @@ async def requests_over_time(bot: str, kept: Kept, asked: Annotated[of.OfRequest
     """Requests by bucket, zero-filled. The first bucket may start before the range; only the range is counted."""
     range_ = of.resolved(asked)
     interval, starts = bucket_starts(range_, asked.interval)
-    store, fresh = await about(kept, bot, [Topic.BOT_REQUESTS])
+    store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
     counts = await analytics.request_buckets(
         store, _span(bot, range_), starts, of.filters_of(asked, Topic.BOT_REQUESTS)
     )
@@ -108,7 +108,7 @@ async def tokens_over_time(bot: str, kept: Kept, asked: Annotated[of.OfTokenChar
     """Tokens by bucket, zero-filled. The first bucket may start before the range; only the range is counted."""
     range_ = of.resolved(asked)
     interval, starts = bucket_starts(range_, asked.interval)
-    store, fresh = await about(kept, bot, [Topic.TOKEN_USAGES])
+    store, fresh = await _about(kept, bot, Topic.TOKEN_USAGES)
     totals = await analytics.token_buckets(
         store, _span(bot, range_), starts, of.filters_of(asked, Topic.TOKEN_USAGES)
     )
@@ -128,7 +128,7 @@ async def tokens_over_time(bot: str, kept: Kept, asked: Annotated[of.OfTokenChar
 async def top(bot: str, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Response:
     """The most frequent values, then all others together, then requests whose value is unknown."""
     range_ = of.resolved(asked)
-    store, fresh = await about(kept, bot, [Topic.BOT_REQUESTS])
+    store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
     found = await analytics.top_requests(
         store, _span(bot, range_), asked.by, of.filters_of(asked, Topic.BOT_REQUESTS), limit=asked.limit
     )
@@ -166,7 +166,7 @@ async def _rows(
         before: analytics.Position | None = cursor.position
     else:
         range_, before = of.resolved(asked), None
-    store, fresh = await about(kept, bot, [topic])
+    store, fresh = await _about(kept, bot, topic)
     found = await analytics.rows(
         store,
         topic,
@@ -182,22 +182,24 @@ async def _rows(
     return _answer(range_, {"rows": rows, "next": following}, fresh)
 
 
-async def about(kept: Connections, bot: str, topics: Iterable[Topic]) -> tuple[Store, Freshness]:
-    """The store, and how fresh what it says is at least, as asked before anything else.
-
-    Raises UnknownBot, Unavailable, StoreError.
-    """
-    store = kept.store
-    is_known, fresh = await asyncio.gather(
-        analytics.is_known_bot(store, bot),
-        analytics.freshness(store, topics, topic_prefix=kept.topic_prefix),
-    )
-    if not is_known:
+async def known(kept: Connections, bot: str) -> Store:
+    """The store, which knows the bot. Raises UnknownBot, Unavailable, StoreError."""
+    if not await analytics.is_known_bot(kept.store, bot):
         raise UnknownBot(bot)
-    return store, fresh
+    return kept.store
 
 
-def _answer(range_: Range, data: object, fresh: Freshness) -> Response:
+async def _about(kept: Connections, bot: str, *topics: Topic) -> tuple[Store, Fresh]:
+    """The store, and how fresh at least what it will say is. Raises what `known` does."""
+    return await asyncio.gather(known(kept, bot), _freshness(kept, *topics))
+
+
+async def _freshness(kept: Connections, *topics: Topic) -> Fresh:
+    return await asyncio.gather(analytics.freshness(kept.store, topics), kept.day_counts(topics))
+
+
+def _answer(range_: Range, data: object, fresh: Fresh) -> Response:
+    freshness, day = fresh
     body = {
         "range": {
             "from": text(range_.start_ms, range_.tz),
@@ -206,11 +208,11 @@ def _answer(range_: Range, data: object, fresh: Freshness) -> Response:
         },
         "data": data,
         "freshness": {
-            "data_as_of": _time_or_null(fresh.data_as_of_ms, range_),
-            "provisional_from": _time_or_null(fresh.provisional_from_ms, range_),
-            "consumer_lag_records": fresh.consumer_lag_records,
-            "late_events_24h": fresh.late_events_24h,
-            "dead_letters_24h": fresh.dead_letters_24h,
+            "data_as_of": _time_or_null(freshness.data_as_of_ms, range_),
+            "provisional_from": _time_or_null(freshness.provisional_from_ms, range_),
+            "consumer_lag_records": freshness.consumer_lag_records,
+            "late_events_24h": day.late_events,
+            "dead_letters_24h": day.dead_letters,
         },
     }
     return Response(

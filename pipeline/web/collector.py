@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
@@ -41,6 +42,7 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_EVENTS: Final = 10_000
 _DRAINED_BYTES: Final = 4 * MAX_BODY_BYTES
 """Of a body that is too large this much is read and dropped: who is still sending would not see the answer."""
+_ROOM_BYTES: Final = 16 * MAX_BODY_BYTES
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
@@ -96,27 +98,53 @@ async def events(topic: str, request: Request, kept: Kept) -> Response:
     for name in request.query_params:
         raise BadParameter(name, "is not a parameter of this path")
     counted = metrics.COLLECTED_EVENTS
-    try:
-        media_type = _media_type(request)
-        body = await _body(request)
-        records = await _in_thread(_records, Topic(topic), body, media_type, now_ms())
-    except Unsupported as error:
-        return problem(415, "unsupported-body", str(error))
-    except TooLarge as error:
-        return problem(413, "too-large", str(error))
-    except MalformedBody as error:
-        counted.labels(topic, "malformed").inc(len(error.faults))
-        detail = f"Malformed: {len(error.faults)} of the events. Nothing was published."
-        return problem(400, "malformed-events", detail, errors=error.faults)
-    try:
-        await _publish(kept.producer, kept.topic_prefix + topic, records)
-    except Unavailable:
-        counted.labels(topic, "unavailable").inc(len(records))
-        raise
+    with _room.share() as take:
+        try:
+            media_type = _media_type(request)
+            body = await _body(request, take)
+            records = await _in_thread(_records, Topic(topic), body, media_type, now_ms())
+        except Unsupported as error:
+            return problem(415, "unsupported-body", str(error))
+        except TooLarge as error:
+            return problem(413, "too-large", str(error))
+        except MalformedBody as error:
+            counted.labels(topic, "malformed").inc(len(error.faults))
+            detail = f"Malformed: {len(error.faults)} of the events. Nothing was published."
+            return problem(400, "malformed-events", detail, errors=error.faults)
+        try:
+            await _publish(kept.producer, kept.topic_prefix + topic, records)
+        except Unavailable:
+            counted.labels(topic, "unavailable").inc(len(records))
+            raise
     counted.labels(topic, "published").inc(len(records))
     return Response(msgspec.json.encode({"published": len(records)}), 202, media_type="application/json")
 
 
+class Room:
+    """Bytes that all requests together may hold: however many come at once, memory stays bounded."""
+
+    def __init__(self, size: int) -> None:
+        self.free = size
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """A function that takes bytes until the context is left. It raises Unavailable where there are not so many."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if size > self.free:
+                raise Unavailable("Too much is being sent at once. Send everything again in a moment.")
+            self.free -= size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            self.free += taken
+
+
+_room: Final = Room(_ROOM_BYTES)
 # Few, for what they hold is many times a body; and not the loop's own thread, which goes on answering others.
 _threads: Final = ThreadPoolExecutor(2, thread_name_prefix="collector")
 
@@ -132,8 +160,8 @@ def _media_type(request: Request) -> str:
     return media_type
 
 
-async def _body(request: Request) -> bytes:
-    """The body, decompressed. Raises TooLarge, holding no more than that, Unsupported, MalformedBody."""
+async def _body(request: Request, take: Callable[[int], None]) -> bytes:
+    """The body, decompressed. Raises TooLarge, Unsupported, MalformedBody, Unavailable."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise Unsupported("Content-Encoding should be gzip, or none.")
@@ -142,13 +170,17 @@ async def _body(request: Request) -> bytes:
     async for piece in request.stream():
         size += len(piece)
         if size <= MAX_BODY_BYTES:
+            take(len(piece))
             received += piece
         elif size > _DRAINED_BYTES:
             break
     if size > MAX_BODY_BYTES:
         raise TooLarge(f"A body may have {MAX_BODY_BYTES:,} bytes. Send the events in several requests.")
     body = bytes(received)
-    return await _in_thread(_decompressed, body) if encoding == "gzip" else body
+    if encoding == "gzip":
+        take(MAX_BODY_BYTES)
+        body = await _in_thread(_decompressed, body)
+    return body
 
 
 def _decompressed(body: bytes) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -13,11 +15,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from fastapi import Request
 
+from clickhouse import analytics
+from clickhouse.analytics import DayCounts
 from clickhouse.client import Store, StoreError, connect
 from clickhouse.migrate import MigrationRefused, pending
 from pipeline.config import Settings
 from pipeline.errors import FootfallError, Unavailable
 from pipeline.topics import broker_client, ensure_topics
+from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +31,17 @@ PRODUCE_TIMEOUT: Final = timedelta(seconds=10)
 _ANSWER_SECONDS: Final = 3.0
 """How long readiness waits for either side."""
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+_DAY_COUNTS_SECONDS: Final = 10.0
 
 
 class Connections:
     """One of each for the process, for concurrent use within its event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self.topic_prefix = settings.topic_prefix
+        self.topic_prefix: Final = settings.topic_prefix
         self._store_address = settings.store_address()
         self._broker = settings.broker_connection()
+        self._day_counts: dict[tuple[Topic, ...], tuple[float, DayCounts]] = {}
         self._store: Store | None = None
         self._producer: AIOKafkaProducer | None = None
 
@@ -53,6 +60,14 @@ class Connections:
                 "The broker does not answer yet. Send everything again in a moment: that is safe."
             )
         return self._producer
+
+    async def day_counts(self, topics: tuple[Topic, ...]) -> DayCounts:
+        """Asked anew every few seconds, not with each question: a day of the ledger is much to read."""
+        asked_at, counts = self._day_counts.get(topics, (-math.inf, None))
+        if counts is None or time.monotonic() - asked_at > _DAY_COUNTS_SECONDS:
+            counts = await analytics.day_counts(self.store, [self.topic_prefix + topic for topic in topics])
+            self._day_counts[topics] = time.monotonic(), counts
+        return counts
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
