@@ -12,13 +12,27 @@ from clickhouse import analytics
 from clickhouse.analytics import DayCounts, Freshness, RowTopic, Span
 from clickhouse.client import Store
 from pipeline.web import parameters as of
+from pipeline.web.answers import (
+    PROBLEMS,
+    Answer,
+    BotRow,
+    RequestBucket,
+    RequestRow,
+    Rows,
+    Series,
+    Summary,
+    TokenBucket,
+    TokenRow,
+    TopEntry,
+    said,
+)
 from pipeline.web.connections import Connections, connections
 from pipeline.web.parameters import API
 from pipeline.web.problems import UnknownBot
 from pipeline.web.ranges import Range, bucket_starts, resolve, text, zone
 from schemas.topics import Topic
 
-router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], tags=["analytics"])
+router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], responses=PROBLEMS, tags=["analytics"])
 
 Kept = Annotated[Connections, Depends(connections)]
 Fresh = tuple[Freshness, DayCounts]
@@ -28,7 +42,7 @@ _TOKEN_CARDS = ("input_tokens", "output_tokens", "total_tokens")
 _FEEDBACK_CARDS = ("positive_feedbacks", "negative_feedbacks")
 
 
-@router.get("/bots")
+@router.get("/bots", responses=said(Answer[Rows[BotRow]]))
 async def bots(request: Request, kept: Kept, asked: Annotated[of.OfBots, Query()]) -> Response:
     """All bots by id, with their latest request of all time and the number of the last 7 days."""
     if asked.cursor:
@@ -56,7 +70,7 @@ async def bots(request: Request, kept: Kept, asked: Annotated[of.OfBots, Query()
     return _answer(range_, {"rows": rows, "next": following}, fresh)
 
 
-@router.get("/bots/{bot}/summary")
+@router.get("/bots/{bot}/summary", responses=said(Answer[Summary]))
 async def summary(bot: str, kept: Kept, asked: Annotated[of.OfSummary, Query()]) -> Response:
     """The cards."""
     range_ = of.resolved(asked)
@@ -90,7 +104,10 @@ async def summary(bot: str, kept: Kept, asked: Annotated[of.OfSummary, Query()])
     return _answer(range_, data, fresh)
 
 
-@router.get("/bots/{bot}/requests/timeseries")
+@router.get(
+    "/bots/{bot}/requests/timeseries",
+    responses=said(Answer[Series[RequestBucket]]),
+)
 async def requests_over_time(bot: str, kept: Kept, asked: Annotated[of.OfRequestChart, Query()]) -> Response:
     """Requests by bucket, zero-filled. The first bucket may start before the range; only the range is counted."""
     range_ = of.resolved(asked)
@@ -103,7 +120,7 @@ async def requests_over_time(bot: str, kept: Kept, asked: Annotated[of.OfRequest
     return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
 
 
-@router.get("/bots/{bot}/tokens/timeseries")
+@router.get("/bots/{bot}/tokens/timeseries", responses=said(Answer[Series[TokenBucket]]))
 async def tokens_over_time(bot: str, kept: Kept, asked: Annotated[of.OfTokenChart, Query()]) -> Response:
     """Tokens by bucket, zero-filled. The first bucket may start before the range; only the range is counted."""
     range_ = of.resolved(asked)
@@ -124,7 +141,7 @@ async def tokens_over_time(bot: str, kept: Kept, asked: Annotated[of.OfTokenChar
     return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
 
 
-@router.get("/bots/{bot}/requests/top")
+@router.get("/bots/{bot}/requests/top", responses=said(Answer[list[TopEntry]]))
 async def top(bot: str, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Response:
     """The most frequent values, then all others together, then requests whose value is unknown."""
     range_ = of.resolved(asked)
@@ -141,7 +158,7 @@ async def top(bot: str, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Resp
     return _answer(range_, data, fresh)
 
 
-@router.get("/bots/{bot}/requests")
+@router.get("/bots/{bot}/requests", responses=said(Answer[Rows[RequestRow]]))
 async def requests(
     request: Request, bot: str, kept: Kept, asked: Annotated[of.OfRequestList, Query()]
 ) -> Response:
@@ -149,7 +166,7 @@ async def requests(
     return await _rows(request, kept, bot, Topic.BOT_REQUESTS, asked)
 
 
-@router.get("/bots/{bot}/token-usages")
+@router.get("/bots/{bot}/token-usages", responses=said(Answer[Rows[TokenRow]]))
 async def token_usages(
     request: Request, bot: str, kept: Kept, asked: Annotated[of.OfTokenList, Query()]
 ) -> Response:

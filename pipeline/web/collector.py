@@ -27,6 +27,7 @@ from pipeline.decode import MalformedEvent, decode
 from pipeline.errors import FootfallError, Unavailable
 from pipeline.web import metrics
 from pipeline.web.analytics import Kept
+from pipeline.web.answers import PROBLEMS, Published, said
 from pipeline.web.connections import PRODUCE_TIMEOUT
 from pipeline.web.parameters import API, now_ms
 from pipeline.web.problems import BadParameter, problem
@@ -35,7 +36,7 @@ from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix=API, tags=["collector"])
+router = APIRouter(prefix=API, responses=PROBLEMS, tags=["collector"])
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Of a compressed body also what it holds."""
@@ -80,6 +81,7 @@ class Unsupported(FootfallError):
 @router.post(
     "/events/{topic}",
     status_code=202,
+    responses=said(Published, 202),
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 PRODUCE_TIMEOUT: Final = timedelta(seconds=10)
 """How long the broker may take to acknowledge what the collector publishes."""
+_STORE_SECONDS: Final = 60.0
+"""Longer than any question may take. Of an export each piece may."""
 _ANSWER_SECONDS: Final = 3.0
 """How long readiness waits for either side."""
 _LONGEST_PAUSE_SECONDS: Final = 2.0
@@ -39,7 +42,7 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self.topic_prefix: Final = settings.topic_prefix
-        self._store_address = settings.store_address()
+        self._store_address = replace(settings.store_address(), request_timeout_seconds=_STORE_SECONDS)
         self._broker = settings.broker_connection()
         self._day_counts: dict[tuple[Topic, ...], tuple[float, DayCounts]] = {}
         self._store: Store | None = None

@@ -18,13 +18,14 @@ from clickhouse.analytics import COLUMNS, ExportFormat, RowTopic, Span, ZoneOffs
 from clickhouse.client import StoreError
 from pipeline.web import parameters as of
 from pipeline.web.analytics import Kept, known
+from pipeline.web.answers import PROBLEMS
 from pipeline.web.parameters import API
 from pipeline.web.ranges import Range, changes_of_offset, offset_text
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], tags=["exports"])
+router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], responses=PROBLEMS, tags=["exports"])
 
 ROW_COUNT_HEADER: Final = "Footfall-Row-Count"
 

@@ -13,7 +13,21 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
+from pipeline.web.answers import (
+    Answer,
+    BotRow,
+    Published,
+    RequestBucket,
+    RequestRow,
+    Rows,
+    Series,
+    Summary,
+    TokenBucket,
+    TokenRow,
+    TopEntry,
+)
 from schemas.topics import Topic
 from tests.api import Api, Json, bot_path, request, usage, vote
 from tests.builders import event
@@ -891,6 +905,26 @@ def test_openapi_describes_every_path_and_parameter(api: Api) -> None:
     assert named[prefix + "summary"] == {*ranged, *REQUEST_FILTERS, *TOKEN_FILTERS}
     assert named[prefix + "requests"] == {*ranged, *REQUEST_FILTERS, "limit", "cursor"}
     assert named[prefix + "tokens/timeseries"] == {*ranged, *TOKEN_FILTERS, "interval"}
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("summary", Answer[Summary]),
+        ("requests/timeseries", Answer[Series[RequestBucket]]),
+        ("tokens/timeseries", Answer[Series[TokenBucket]]),
+        ("requests/top", Answer[list[TopEntry]]),
+        ("requests", Answer[Rows[RequestRow]]),
+        ("token-usages", Answer[Rows[TokenRow]]),
+    ],
+)
+def test_answers_look_as_openapi_says(api: Api, path: str, model: type[BaseModel]) -> None:
+    assert model.model_validate_json(ask(api, path, **WHOLE).content)
+    described = api.ask("/openapi.json").json()["paths"][f"/api/v1/bots/{{bot}}/{path}"]["get"]["responses"]
+    reference = described["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert reference.rpartition("/")[2] == model.__name__.translate(str.maketrans("[]", "__"))
+    assert Answer[Rows[BotRow]].model_validate_json(api.ask("/bots").content)
+    assert Published.model_validate_json(post(api, b"[]").content)
 
 
 def test_documentation_loads_nothing_from_elsewhere(api: Api) -> None:

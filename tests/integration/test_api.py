@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -367,6 +368,26 @@ def test_it_serves_again_when_the_store_is_back(own: Api) -> None:
     own.start_store()
     eventually(lambda: own.is_ready, 20, lambda: own.log)
     assert own.ask(bot_path("b", "summary"), **WHOLE).status_code == 200
+
+
+def test_a_store_that_hangs_does_not_make_it_hang(own: Api) -> None:
+    own.store.process.send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    ready = httpx.get(f"{own.url}/readyz", timeout=30)
+    assert time.monotonic() - started < 10
+    assert (ready.status_code, ready.json()["store"]) == (503, "the store does not answer in time")
+    assert status(own, "/livez") == 200
+    own.store.process.send_signal(signal.SIGCONT)
+    eventually(lambda: own.is_ready, 20, lambda: own.log)
+
+
+def test_it_stops_in_time_with_store_and_broker_away(own: Api) -> None:
+    assert post(own, 1).status_code == 202
+    own.store.stop()
+    own.stop_broker()
+    assert post(own, 2).status_code == 503
+    assert own.web is not None
+    assert own.web.stop(within=30) == 0
 
 
 def test_it_takes_events_again_when_the_broker_is_back(own: Api) -> None:

@@ -1,0 +1,179 @@
+"""What answers look like, for OpenAPI. Tests hold every answer against these."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.web.ranges import Interval
+
+Data = TypeVar("Data")
+Row = TypeVar("Row")
+Bucket = TypeVar("Bucket")
+
+Time = str
+"""RFC 3339 with milliseconds, in the zone that was asked for."""
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class AnsweredRange(_Said):
+    """`[from, to)`"""
+
+    from_: Time = Field(alias="from")
+    to: Time
+    tz: str
+
+
+class AnsweredFreshness(_Said):
+    """How far the answer can be trusted to be complete."""
+
+    data_as_of: Time | None = Field(
+        description="Every record appended before is counted; null: not known yet."
+    )
+    provisional_from: Time | None = Field(description="Later intervals may hold duplicates; null: all may.")
+    consumer_lag_records: int = Field(description="Records appended and not consumed yet.")
+    late_events_24h: int = Field(description="Events that came after their interval was closed.")
+    dead_letters_24h: int = Field(description="Malformed events.")
+
+
+class Answer(_Said, Generic[Data]):
+    """Every answer. `data` depends on stored events and parameters alone."""
+
+    range: AnsweredRange
+    data: Data
+    freshness: AnsweredFreshness
+
+
+class Rows(_Said, Generic[Row]):
+    """A page of a list."""
+
+    rows: list[Row]
+    next: str | None = Field(description="The cursor of the next page; null: this is the last one.")
+
+
+class Series(_Said, Generic[Bucket]):
+    """A chart over time."""
+
+    interval: Interval
+    buckets: list[Bucket]
+
+
+class Exact(_Said):
+    """Whether a unique count is exact."""
+
+    unique_ips: bool
+    unique_conversations: bool
+
+
+class Summary(_Said):
+    """The cards."""
+
+    total_requests: int
+    unique_ips: int
+    unique_conversations: int
+    last_request: Time | None
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    positive_feedbacks: int
+    negative_feedbacks: int
+    exact: Exact
+    unfiltered: list[str] = Field(description="Cards to which none of the given filters applies.")
+
+
+class BotRow(_Said):
+    """A bot."""
+
+    bot_id: str
+    last_request: Time | None
+    requests_7d: int
+
+
+class RequestRow(_Said):
+    """A request."""
+
+    time: Time
+    endpoint: str
+    ip: str | None
+    country: str | None
+    region: str | None
+    city: str | None
+    browser: str | None
+    timezone: str | None
+    page_url: str | None
+    chat_id: str | None
+    client_class: str | None
+    event_id: str
+
+
+class TokenRow(_Said):
+    """A model call."""
+
+    time: Time
+    source: str
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    model: str | None
+    event_id: str
+
+
+class RequestBucket(_Said):
+    """Requests of an interval."""
+
+    start: Time
+    requests: int
+
+
+class TokenBucket(_Said):
+    """Tokens of an interval."""
+
+    start: Time
+    input_tokens: int
+    output_tokens: int
+
+
+class TopEntry(_Said):
+    """A value, or all others together, or those whose value is unknown."""
+
+    kind: Literal["value", "other", "unknown"]
+    value: str | None
+    requests: int
+    share: float
+
+
+class Published(_Said):
+    """What the collector took."""
+
+    published: int
+
+
+_PROBLEM: Final[dict[str, Any]] = {
+    "description": "RFC 9457",
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                    "parameter": {"type": "string", "description": "The one at fault."},
+                },
+            }
+        }
+    },
+}
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {"4XX": _PROBLEM, "5XX": _PROBLEM}
+"""For every path."""
+
+
+def said(model: type[BaseModel], status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """For a path that answers with this."""
+    return {status: {"model": model}}
