@@ -719,6 +719,14 @@ def test_many_events_come_as_array_or_lines(api: Api, name: str, body: bytes, he
     ]
 
 
+def test_an_event_of_one_megabyte_is_taken(api: Api) -> None:
+    said = mine("large")
+    said = mine("large", page_url="x" * (1_000_000 - len(said) - len(',"page_url":""')))
+    assert len(said) == 1_000_000
+    assert post(api, said).status_code == 202
+    assert [value for _, value in published(api, "collected large")] == [said]
+
+
 def test_no_event_is_no_mistake(api: Api) -> None:
     assert post(api, b"[]").status_code == 202
     assert post(api, b"", LINES).status_code == 202
