@@ -230,7 +230,7 @@ def _said(value: bytes | None) -> Json:
     """What an event says; nothing, if it is none."""
     try:
         said = json.loads(value or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return (
         {name: field for name, field in said.items() if field is not None} if isinstance(said, dict) else {}
