@@ -66,7 +66,7 @@ async def _export(
         case "csv":
             content = _with_header(rows, topic)
         case "json":
-            content = _as_document(rows, count)
+            content = as_document(rows, count)
         case "ndjson":
             content = rows
     return _Export(
@@ -101,14 +101,15 @@ async def _with_header(rows: AsyncGenerator[bytes], topic: RowTopic) -> AsyncGen
             yield piece
 
 
-async def _as_document(rows: AsyncGenerator[bytes], count: int) -> AsyncGenerator[bytes]:
+async def as_document(rows: AsyncGenerator[bytes], count: int) -> AsyncGenerator[bytes]:
     """`{"rows": […], "row_count": n}`. Line ends stand between rows alone: inside strings they are escaped."""
     async with aclosing(rows):
-        yield b'{"rows": ['
-        between = b"\n"
+        yield b'{"rows": [\n'
+        last_end = b""
         async for piece in rows:
-            yield between + piece.removesuffix(b"\n").replace(b"\n", b",\n")
-            between = b",\n" if piece.endswith(b"\n") else b""
+            text = last_end + piece
+            last_end = b"\n" if text.endswith(b"\n") else b""
+            yield text.removesuffix(b"\n").replace(b"\n", b",\n")
         yield b'\n], "row_count": %d}\n' % count
 
 

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime
+from itertools import pairwise
+from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickhouse.analytics import INTERVAL_MS, Span
+from clickhouse.analytics import INTERVAL_MS, ExportFormat, Span, export
+from clickhouse.client import Store, StoreError
+from pipeline.web.exports import as_document
 from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
+from schemas.topics import Topic
 
 moments = st.integers(MIN_EVENT_MS, MAX_EVENT_MS + 1)
 
@@ -50,3 +59,87 @@ def test_a_span_beyond_what_can_be_stored_ends_where_that_ends() -> None:
     found = parts(-(10**15), 10**15)
     assert (found["inner_start"], found["tail_end"]) == (MIN_EVENT_MS, MAX_EVENT_MS + 1)
     assert parts(10**15, 2 * 10**15)["head_start"] == MAX_EVENT_MS + 1
+
+
+# --- exports: what the store streams, cut anywhere
+
+ROWS = [
+    {"time": f"2026-01-01T00:00:0{n}.000+00:00", "endpoint": 'a"\n', "event_id": f"e{n}"} for n in range(3)
+]
+JSON_LINES = "".join(f"{json.dumps(row, separators=(',', ':'))}\n" for row in ROWS).encode()
+SAID = JSON_LINES.replace(b'"time":"', b'"time":"3 ', 1)
+
+
+class FakeStore:
+    """Streams pieces, whatever it is asked."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+
+    async def stream(self, *_: object, **__: object) -> AsyncGenerator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+def exported(pieces: Iterable[bytes]) -> tuple[int, bytes]:
+    """What is announced, and all that comes."""
+
+    async def run() -> tuple[int, bytes]:
+        count, rows = await export(
+            cast(Store, FakeStore(pieces)),
+            Topic.BOT_REQUESTS,
+            Span(bot_id="bot", start_ms=0, end_ms=1),
+            {},
+            zone=[],
+            fmt=ExportFormat.JSON_LINES,
+        )
+        return count, b"".join([piece async for piece in rows])
+
+    return asyncio.run(run())
+
+
+def cut(said: bytes, at: Iterable[int]) -> list[bytes]:
+    edges = [0, *sorted(at), len(said)]
+    return [said[start:end] for start, end in pairwise(edges)]
+
+
+cuts = st.lists(st.integers(0, len(SAID)), max_size=8)
+
+
+@given(at=cuts)
+def test_the_number_of_rows_is_taken_off_the_first_wherever_pieces_are_cut(at: list[int]) -> None:
+    assert exported(cut(SAID, at)) == (3, JSON_LINES)
+
+
+def test_nothing_is_no_rows() -> None:
+    assert exported([]) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "end", [b"", b"Code: 241. DB::Exception: Memory limit exceeded\n", b"\r\n__exception__\r\nboom\r\n"]
+)
+@given(at=cuts)
+def test_a_stream_that_ends_in_anything_but_a_row_is_broken(end: bytes, at: list[int]) -> None:
+    with pytest.raises(StoreError, match="broke off"):
+        exported(cut(SAID[:-7] + end, at))
+
+
+def test_a_stream_that_begins_without_a_number_is_broken() -> None:
+    with pytest.raises(StoreError, match="begins"):
+        exported([JSON_LINES])
+
+
+@given(at=cuts)
+def test_lines_become_a_document_wherever_pieces_are_cut(at: list[int]) -> None:
+    async def document() -> bytes:
+        pieces = FakeStore(cut(JSON_LINES, (min(position, len(JSON_LINES)) for position in at))).stream()
+        return b"".join([piece async for piece in as_document(pieces, 3)])
+
+    assert json.loads(asyncio.run(document())) == {"rows": ROWS, "row_count": 3}
+
+
+def test_no_lines_become_an_empty_document() -> None:
+    async def document() -> bytes:
+        return b"".join([piece async for piece in as_document(FakeStore([]).stream(), 0)])
+
+    assert json.loads(asyncio.run(document())) == {"rows": [], "row_count": 0}
