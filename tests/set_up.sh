@@ -3,6 +3,8 @@
 # Installs Debian's packages where it may; otherwise says the one line to run.
 set -eu
 
+command -v uv >/dev/null || { echo "The tests need uv: python3 -m pip install uv" >&2; exit 1; }
+
 missing=""
 java -version 2>&1 | grep -Eq 'version "(1[7-9]|[2-9][0-9])' || missing="$missing default-jre-headless"
 command -v mvn >/dev/null || missing="$missing maven"

@@ -16,7 +16,8 @@ CREATE TABLE IF NOT EXISTS footfall.ledger
     dead_letters UInt64                 COMMENT 'Malformed events',
     late         UInt64                 COMMENT 'Events whose interval was no longer open: the sealer counts them',
     worker       String                 COMMENT 'Who wrote it',
-    written_at   DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')
+    written_at   DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'),
+    INDEX written_at written_at TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(written_at)
 ORDER BY (topic, epoch, partition, next_offset, position)
@@ -37,7 +38,8 @@ CREATE TABLE IF NOT EXISTS footfall.dead_letters
     value        String DEFAULT base64Decode(value_base64) COMMENT 'Original bytes, cut where they would not fit',
     value_bytes  UInt64                 COMMENT 'Length of the original',
     value_sha256 String                 COMMENT 'SHA-256 of the original, hexadecimal',
-    ingested_at  DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')
+    ingested_at  DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'),
+    INDEX ingested_at ingested_at TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (topic, epoch, partition, offset)
