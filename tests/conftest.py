@@ -48,18 +48,18 @@ def kafka(kafka_installed: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield kafka
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(kafka: harness.Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One whole Footfall for the session: use bots of your own, and leave it running."""
+    """One whole Footfall for a file of tests: use bots of your own, and leave it running."""
     directory = tmp_path_factory.mktemp("stack")
     places = write_geo_database(directory / "places.mmdb")
-    with Stack(directory, kafka.bootstrap, name="session", geoip_database=places) as stack:
+    with Stack(directory, kafka.bootstrap, name=directory.name, geoip_database=places) as stack:
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """Store, packaged broker and web for the session: use bots of your own, and leave them running."""
+    """Store, packaged broker and web for a file of tests: use bots of your own, and leave them running."""
     pytest.importorskip("chdb")
     with Api(tmp_path_factory.mktemp("api")) as api:
         yield api

@@ -9,7 +9,7 @@ import pytest
 from tests.browser.site import Site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A page with something to look at."""
     pytest.importorskip("chdb")
