@@ -31,6 +31,8 @@ LET_GO_SECONDS: Final = 3.0
 
 REBALANCE_SECONDS: Final = 0.5
 """The packaged broker makes whoever joins wait half of this; there is no second worker to wait for."""
+SESSION_SECONDS: Final = 2.0
+"""The packaged broker makes whoever joins a group wait for half of this."""
 
 BROKERLESS_SECONDS: Final = 3.0
 """For the worker to finish what it has when the broker is gone."""
@@ -91,6 +93,7 @@ class _Parts:
             told |= _defaults("broker_tls", "broker_ca_file")
             told["broker"] = self._broker.bootstrap
             told["broker_rebalance_timeout_seconds"] = REBALANCE_SECONDS
+            told["broker_session_timeout_seconds"] = SESSION_SECONDS
         if settings.clickhouse == "embedded":
             self._store = Child("store", settings)
             told |= _defaults("clickhouse_user", "clickhouse_password_file", "clickhouse_ca_file")
