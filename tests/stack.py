@@ -244,10 +244,14 @@ def timestamp(text: str) -> float:
 
 
 def eventually(
-    holds: Callable[[], bool], seconds: float, otherwise: Callable[[], str] = lambda: "it does not hold"
+    holds: Callable[[], bool],
+    seconds: float,
+    otherwise: Callable[[], str] = lambda: "it does not hold",
+    *,
+    pause: float = 0.1,
 ) -> None:
     """Return once `holds()`; fail with a message after so many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"after {seconds:.0f} s {otherwise()}"
-        time.sleep(0.1)
+        time.sleep(pause)

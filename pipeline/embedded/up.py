@@ -30,9 +30,8 @@ LET_GO_SECONDS: Final = 3.0
 """How long ports and data directory may still be held: by children of an `up` that was killed a moment ago."""
 
 REBALANCE_SECONDS: Final = 0.5
-"""The packaged broker makes whoever joins wait half of this; there is no second worker to wait for."""
 SESSION_SECONDS: Final = 2.0
-"""The packaged broker makes whoever joins a group wait for half of this."""
+"""The packaged broker makes whoever joins wait half of the longer of these; there is no second worker to wait for."""
 
 BROKERLESS_SECONDS: Final = 3.0
 """For the worker to finish what it has when the broker is gone."""

@@ -117,21 +117,44 @@ def recovery(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_a_worker_killed_with_a_flush_on_its_way_loses_and_doubles_nothing(recovery: Recovery) -> None:
     stack = recovery.stack
-    with recovery.publishing("killed", seconds=12) as publishing:
+    with recovery.publishing("killed", seconds=20) as publishing:
         eventually(lambda: bool(stack.positions(Topic.BOT_REQUESTS)), 30)
-        # The store stands still, so a flush hangs half-way; it is carried out when its worker is dead.
+        # The store stands still, so a flush hangs; what it has asked for is done when its worker is dead.
         stack.store.process.send_signal(signal.SIGSTOP)
         time.sleep(1.5)
-        assert publishing.is_going_on
         recovery.worker.kill()
         stack.store.process.send_signal(signal.SIGCONT)
         stack.start_worker().wait()
-        # And wherever it happens to be.
-        for pause in (0.6, 1.1):
-            time.sleep(pause)
-            recovery.worker.kill()
+        # The store goes on, and the worker ends between two effects of a flush.
+        kill_half_way(recovery)
+        while not is_half_way(stack):
+            assert publishing.is_going_on, "the worker never died half-way"
             stack.start_worker().wait()
+            kill_half_way(recovery)
+        stack.start_worker().wait()
     recovery.check("killed")
+
+
+def kill_half_way(recovery: Recovery) -> None:
+    """Kill the worker when a flush is seen between its rows and its ledger; it may be through by then."""
+    eventually(
+        lambda: is_half_way(recovery.stack), 30, lambda: "rows were never ahead of the ledger", pause=0.005
+    )
+    recovery.worker.kill()
+
+
+def is_half_way(stack: Stack) -> bool:
+    """Whether there are rows of which the ledger does not know yet."""
+    [found] = stack.sql(
+        """SELECT count() AS partitions
+        FROM (SELECT source_partition AS partition, max(source_offset) AS written FROM footfall.bot_requests
+              WHERE source_topic = {topic:String} GROUP BY partition) AS rows
+        INNER JOIN (SELECT partition, max(next_offset) AS reached FROM footfall.ledger
+                    WHERE topic = {topic:String} GROUP BY partition) AS ledger USING partition
+        WHERE written >= reached""",
+        topic=stack.topic(Topic.BOT_REQUESTS),
+    )
+    return bool(found["partitions"])
 
 
 def test_a_second_worker_joins_and_leaves_and_both_have_done_their_part(recovery: Recovery) -> None:
