@@ -17,7 +17,7 @@ from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
-SETTLED_MS = 3_000
+SETTLED_MS = 1_000
 GUARD_MS = 45_000
 """An interval touched by a row is sealed again at every pass until the first of these is over, and once when the second
 is: a row that was given its time of ingestion earlier may have become readable only then."""
