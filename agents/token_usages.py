@@ -16,9 +16,7 @@ flow = app.flows[Topic.TOKEN_USAGES]
 async def token_usages(stream: Any) -> None:
     async for batch in batches(stream):
         decoded = flow.decode(batch)
-        await app.refuse(decoded)  # 1. the malformed, to their topic
+        await app.refuse(decoded)  # the malformed, to their topic
         rows = flow.enrich(decoded)
         cells = flow.window(decoded, rows)
-        await flow.flush(
-            decoded, rows, cells
-        )  # 2. dead letters, rows, cells, ledger; then the acknowledgement
+        await flow.flush(decoded, rows, cells)  # see sink.py; acknowledges

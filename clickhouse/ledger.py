@@ -43,12 +43,21 @@ class LedgerEntry:
     worker: str
 
 
-async def positions(store: Store, *, topic: str, epoch: str, partitions: Iterable[int]) -> dict[int, int]:
-    """Where each partition resumes; those of which nothing is written are absent."""
-    wanted = sorted(partitions)
-    return dict(
-        await store.rows(sql("ledger_positions"), {"topic": topic, "epoch": epoch, "partitions": wanted})
-    )
+EVER_SECONDS = 2**31
+"""Longer than there has been a ledger."""
+
+
+async def positions(
+    store: Store, *, topic: str, epoch: str, partitions: Iterable[int], within_seconds: int = EVER_SECONDS
+) -> dict[int, int]:
+    """Where each partition resumes, by what was written lately; those of which nothing was are absent."""
+    parameters = {
+        "topic": topic,
+        "epoch": epoch,
+        "partitions": sorted(partitions),
+        "within_seconds": within_seconds,
+    }
+    return dict(await store.rows(sql("ledger_positions"), parameters))
 
 
 async def write_entries(store: Store, entries: Sequence[LedgerEntry], *, origin: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ from pipeline.errors import Unavailable
 from pipeline.flow import Decoded, Flow
 from pipeline.insist import Abandoned, Insistence
 from pipeline.sink import Sink
-from pipeline.topics import broker_client, topic_epochs
+from pipeline.topics import BrokerConnection, broker_client, topic_epochs
 from pipeline.transport import Consumer
 from schemas.topics import Topic
 
@@ -45,7 +46,7 @@ class App(faust.App):
         super().__init__(
             settings.consumer_group,
             broker=";".join(f"footfall://{address}" for address in settings.broker.split(",")),
-            broker_credentials=_credentials(settings, tls),
+            broker_credentials=_credentials(connection, tls),
             broker_check_crcs=True,
             broker_client_id=worker,
             broker_commit_interval=1.0,
@@ -140,18 +141,20 @@ class App(faust.App):
                 await topic.send(key=letter.key, value=letter.value, headers=headers(letter), force=True)
                 for letter in decoded.dead_letters
             ]
-            for pending in sent:
-                await pending
+            await asyncio.gather(*sent)
         except (KafkaError, ProducerSendError) as error:
             raise Unavailable(f"dead letters were not taken: {error!r}") from error
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         """Faust's hook. Faust would commit and restart the agent, which then swallows events: the worker stops."""
+        self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Let nothing go on; the worker ends with this error."""
         self.failure = self.failure or error
 
 
-def _credentials(settings: Settings, tls: ssl.SSLContext | None) -> Any:
-    connection = settings.broker_connection()
+def _credentials(connection: BrokerConnection, tls: ssl.SSLContext | None) -> Any:
     if connection.sasl_mechanism:
         return faust.SASLCredentials(
             username=connection.user,

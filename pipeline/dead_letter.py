@@ -6,7 +6,7 @@ import hashlib
 
 from pipeline.batches import Record
 from pipeline.decode import MalformedEvent
-from schemas.dead_letter import MAX_KEPT_BYTES, DeadLetter
+from schemas.dead_letter import MAX_KEPT_BYTES, MAX_KEPT_KEY_BYTES, DeadLetter
 
 
 def dead_letter(
@@ -22,7 +22,7 @@ def dead_letter(
         record_ms=record.timestamp,
         reason=error.reason,
         field=error.field,
-        key=record.key,
+        key=record.key and record.key[:MAX_KEPT_KEY_BYTES],
         value=value[:MAX_KEPT_BYTES],
         value_bytes=len(value),
         value_sha256=hashlib.sha256(value).hexdigest(),

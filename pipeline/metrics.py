@@ -45,7 +45,7 @@ REMEMBERED_IDENTITIES = Gauge(
 
 FLUSH_SECONDS = Histogram(
     "footfall_flush_seconds",
-    "Time from a batch's delivery until it is durable.",
+    "Time to make a batch durable, from its first write to the last.",
     ["topic"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
@@ -55,7 +55,11 @@ STORE_ERRORS = Counter(
 CONSUMER_LAG = Gauge(
     "footfall_consumer_lag_records", "Records appended and not yet durable.", ["topic", "partition"]
 )
-SEAL_LAG = Gauge("footfall_seal_lag_seconds", "Time since the sealer's last complete pass began.", ["topic"])
+SEAL_LAG = Gauge(
+    "footfall_seal_lag_seconds",
+    "Time since the sealer's last complete pass began; 0 where another worker runs it.",
+    ["topic"],
+)
 SEALED_INTERVALS = Counter(
     "footfall_sealed_intervals", "Intervals written from raw rows, repeats included.", ["topic"]
 )

@@ -27,15 +27,15 @@ MAX_INTERVALS = 5_000
 """As many are sealed by one statement; bounds the store's memory."""
 
 
-async def seal(store: Store, topic: Topic, *, partitions: int) -> None:
+async def seal(store: Store, topic: Topic, *, partitions: int) -> bool:
     """One pass: seal what is due, and say how far every reader can see. Raises StoreError.
 
-    `partitions` is how many the topic has.
+    `partitions` is how many the topic has. True: the pass is complete.
     """
     last = await sealing.last_pass(store, topic)
-    version = began = await sealing.clock_us(store)
-    # Before raw is read: what was durable then is what this pass makes visible.
+    # Before the clock is read: what was durable then was ingested before this pass began, and it makes it visible.
     data_as_of_ms = await sealing.caught_up_through_ms(store, topic, partitions=partitions)
+    version = began = await sealing.clock_us(store)
     now_ms = began // 1000
     due_before_ms = interval_start(now_ms - GRACE_MS)
     while topic in sealing.SEALED_TOPICS:
@@ -63,3 +63,4 @@ async def seal(store: Store, topic: Topic, *, partitions: int) -> None:
     await sealing.complete(
         store, topic, version=began, due_before_ms=due_before_ms, data_as_of_ms=data_as_of_ms
     )
+    return True

@@ -19,6 +19,9 @@ from pipeline.insist import Insistence
 from schemas.dead_letter import DeadLetter
 from schemas.topics import Topic
 
+RECENT_SECONDS = 3600
+"""How far back a flush looks for another worker in the ledger; all of it would cost more with every day."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flush:
@@ -83,11 +86,12 @@ class Sink:
             topic=first.topic,
             epoch=first.epoch,
             partitions=[entry.partition for entry in flush.entries],
+            within_seconds=RECENT_SECONDS,
         )
         if all(held.get(entry.partition) == entry.next_offset for entry in flush.entries):
             return False
         for entry in flush.entries:
-            position = held.get(entry.partition, entry.position)  # nothing written yet: any beginning will do
+            position = held.get(entry.partition, entry.position)  # nobody wrote lately, so nobody has gone on
             if position != entry.position:
                 raise RestartNeeded(
                     f"the ledger of {entry.topic}/{entry.partition} stands at {position}, not at "

@@ -21,6 +21,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from pipeline.batches import Batch
+from pipeline.errors import RestartNeeded
 from pipeline.insist import Abandoned
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 READING_SECONDS = 1.0
+CUT_BACK = (
+    "Was the broker restored to an older state? New records would take offsets that count as consumed: "
+    "make the topic anew, or bring its log back."
+)
 
 
 class Consumer(AIOKafkaConsumer):
@@ -78,6 +83,7 @@ class Consumer(AIOKafkaConsumer):
                 self.assignment(), lambda: self._is_current(number)
             )
             beginnings = await self._thread.earliest_offsets(*positions) if positions else {}
+            ends = await self._thread.end_offsets(positions) if positions else {}
             # An offset that the broker has no more would make it choose for itself.
             starts = {tp: max(position, beginnings[tp]) for tp, position in positions.items()}
             await self._thread.seek_wait(starts)
@@ -88,6 +94,12 @@ class Consumer(AIOKafkaConsumer):
             await self.sleep(RETRY_SECONDS)
             return
         if number != self._assignment_number:
+            return
+        cut_back = {tp: ends[tp] for tp, position in positions.items() if position > ends[tp]}
+        if cut_back:
+            self.app.fail(
+                RestartNeeded(f"the broker's logs end before what the ledger holds: {cut_back}. {CUT_BACK}")
+            )
             return
         self.app.note_beginnings(beginnings)
         self._acknowledged.update(starts)
@@ -195,7 +207,9 @@ class Consumer(AIOKafkaConsumer):
         if not positions:
             return False
         if not await self._commit(positions):
-            self._acknowledged = positions | self._acknowledged
+            still_held = self.assignment()
+            earlier = {tp: offset for tp, offset in positions.items() if tp in still_held}
+            self._acknowledged = earlier | self._acknowledged
             return False
         return True
 

@@ -42,6 +42,10 @@ FLUSH_GRACE_SECONDS = 8.0
 """How long a stop waits for flushes on their way."""
 STOP_SECONDS = 12.0
 """How long a stop waits for Faust to leave the consumer group."""
+OBSERVE_SECONDS = 10.0
+"""How long a look at broker or store may take before it counts as no answer."""
+SEAL_SECONDS = 300.0
+"""How long a pass of the sealer may take."""
 CLOCK_SYNC_SECONDS = 30.0
 EPOCH_CHECK_SECONDS = 10.0
 RETRY_SECONDS = 1.0
@@ -90,7 +94,6 @@ async def run_worker(settings: Settings, *, stop: asyncio.Event) -> None:
         await stack.enter_async_context(_serve_health(settings, health))
         run = asyncio.create_task(_run(settings, health, clock, stop), name="worker")
         stopped = asyncio.create_task(stop.wait())
-        # While it still waits for broker or store there is nothing to finish.
         await asyncio.wait({run, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not run.done():
             await asyncio.wait({run}, timeout=FLUSH_GRACE_SECONDS + STOP_SECONDS)
@@ -193,23 +196,27 @@ class Watcher:
         self._clock = clock
         self._progress = Progress()
         self._stuck_since: float | None = None
+        self._store_problem: str | None = None
+        """Why the store did not answer the last look at it."""
 
     async def observe(self) -> None:
         """Ask the broker where its logs end; tell readers, metrics and /readyz; notice when nothing moves."""
         app = self._app
+        if isinstance(app.failure, RestartNeeded):
+            raise app.failure
         if app.failure is not None:
-            raise (
-                app.failure
-                if isinstance(app.failure, RestartNeeded)
-                else RestartNeeded(f"an agent ended: {app.failure!r}")
-            ) from app.failure
+            raise RestartNeeded(f"an agent ended: {app.failure!r}") from app.failure
         if app.crashed:
             raise RestartNeeded("Faust ended")
         is_resumed = app.batch_consumer.is_resumed
         self._health.note("partitions", None if is_resumed else "not assigned yet")
         problems = [flow.sink.insist.problem for flow in app.flows.values()]
-        self._health.note("store", next((problem for problem in problems if problem), None))
+        self._health.note("store", next((problem for problem in problems if problem), self._store_problem))
         self._health.note("broker", app.insist.problem)
+        for flow in app.flows.values():
+            metrics.ASSIGNED_PARTITIONS.labels(topic=flow.topic).set(
+                len(flow.partitions) if is_resumed else 0
+            )
         if is_resumed:
             await self._observe_progress()
         self._watch_for_standstill(is_resumed)
@@ -218,12 +225,12 @@ class Watcher:
         app = self._app
         asked_ms = int(self._clock.now_ms())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(OBSERVE_SECONDS):
                 ends = await app.batch_consumer.end_offsets()
         except (KafkaError, TimeoutError) as error:
             self._health.note("broker", f"{error!r}")
             return
-        self._health.note("broker", None)
+        self._health.note("broker", app.insist.problem)
         by_topic = {flow.topic.value: flow for flow in app.flows.values()}
         topics = {flow.source: flow.topic.value for flow in app.flows.values()}
         durable = {
@@ -236,11 +243,9 @@ class Watcher:
             for tp, position in app.batch_consumer.reached(durable).items()
         }
         if positions.keys() != self._progress.partitions.keys():
-            try:
-                known = await ledger.read_progress(
-                    self._store, epochs=[flow.epoch for flow in app.flows.values()]
-                )
-            except StoreError:
+            epochs = [flow.epoch for flow in app.flows.values()]
+            known = await self._try_store(ledger.read_progress(self._store, epochs=epochs))
+            if known is None:
                 return
             self._progress.hold(positions, known)
         self._progress.observe(
@@ -249,8 +254,6 @@ class Watcher:
             positions=positions,
         )
         partitions = self._progress.partitions.items()
-        for flow in app.flows.values():
-            metrics.ASSIGNED_PARTITIONS.labels(topic=flow.topic).set(len(flow.partitions))
         metrics.CONSUMER_LAG.clear()
         for (topic, partition), progress in partitions:
             metrics.CONSUMER_LAG.labels(topic=topic, partition=partition).set(progress.lag)
@@ -299,28 +302,35 @@ class Watcher:
 
     def sealer(self, topic: Topic) -> Callable[[], Awaitable[None]]:
         """The sealer's pass over one topic, if this worker is the one to run it."""
-        flow, last_pass = self._app.flows[topic], time.monotonic()
+        flow, gauge = self._app.flows[topic], metrics.SEAL_LAG.labels(topic=topic)
+        last_pass: float | None = None
+        gauge.set_function(lambda: 0.0 if last_pass is None else time.monotonic() - last_pass)
 
         async def run() -> None:
             nonlocal last_pass
-            if self._app.batch_consumer.is_resumed and 0 in flow.partitions:
-                metrics.SEAL_LAG.labels(topic=topic).set(time.monotonic() - last_pass)
-                began = time.monotonic()
-                partitions = self._app.batch_consumer.topic_partitions(flow.source) or 1
-                if await self._try_store(seal(self._store, topic, partitions=partitions)):
-                    last_pass = began
+            if not self._app.batch_consumer.is_resumed or 0 not in flow.partitions:
+                last_pass = None
+                return
+            began = time.monotonic()
+            last_pass = last_pass or began
+            partitions = self._app.batch_consumer.topic_partitions(flow.source) or 1
+            if await self._try_store(seal(self._store, topic, partitions=partitions), seconds=SEAL_SECONDS):
+                last_pass = began
 
         return run
 
-    async def _try_store(self, work: Awaitable[None]) -> bool:
-        """Whether the store did it; if not, the next turn comes soon."""
+    async def _try_store(self, work: Awaitable[T], *, seconds: float = OBSERVE_SECONDS) -> T | None:
+        """What the store answered; None if it did not do it in time. The next turn comes soon."""
         try:
-            await work
-        except StoreError as error:
-            metrics.STORE_ERRORS.labels(code=error.code).inc()
-            log.warning("the store does not do as asked, trying again: %s", error)
-            return False
-        return True
+            async with asyncio.timeout(seconds):
+                answer = await work
+        except (StoreError, TimeoutError) as error:
+            metrics.STORE_ERRORS.labels(code=getattr(error, "code", 0)).inc()
+            self._store_problem = str(error) or f"no answer for {seconds:.0f} s"
+            log.warning("the store does not do as asked, trying again: %s", self._store_problem)
+            return None
+        self._store_problem = None
+        return answer
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -53,6 +53,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     field: str
     """The field at fault, empty where the whole value is."""
     key: bytes | None
+    """The original key, cut to `MAX_KEPT_KEY_BYTES`."""
     value: bytes
     """The original bytes, cut to `MAX_KEPT_BYTES`."""
     value_bytes: int
@@ -62,4 +63,5 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MAX_KEPT_BYTES = 900_000
-"""Fits Kafka's default message limit of 1 MiB together with the headers."""
+MAX_KEPT_KEY_BYTES = 50_000
+"""Together with the headers these fit a producer's default limit of 1,000,000 bytes."""

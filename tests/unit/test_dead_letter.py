@@ -75,3 +75,13 @@ def test_headers_say_where_it_came_from_and_why() -> None:
 def test_headers_fit_whatever_the_field_was_called() -> None:
     letter = refused(event(bot_id=1))
     assert sum(len(name) + len(value) for name, value in headers(letter)) < 1_000
+
+
+def test_a_dead_letter_fits_its_topic_whatever_the_size_of_key_and_value() -> None:
+    record = FakeRecord(offset=1, timestamp=NOW_MS, key=b"k" * 150_000, value=b"v" * 880_000)
+    letter = dead_letter(
+        record, MalformedEvent(Reason.INVALID_JSON), topic="bot_requests", epoch=EPOCH, partition=0
+    )
+    size = len(letter.key or b"") + len(letter.value) + sum(len(n) + len(v) for n, v in headers(letter))
+    assert size < 990_000
+    assert letter.value_bytes == 880_000
