@@ -42,8 +42,9 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Of a compressed body also what it holds."""
 MAX_EVENTS: Final = 10_000
 _DRAINED_BYTES: Final = 4 * MAX_BODY_BYTES
-"""Of a body that is too large this much is read and dropped: who is still sending would not see the answer."""
+"""Of a body that is refused this much is read and dropped: who is still sending would not see the answer."""
 _ROOM_BYTES: Final = 16 * MAX_BODY_BYTES
+_SLICE_BYTES: Final = 4096
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
@@ -130,7 +131,10 @@ class Room:
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
-        """A function that takes bytes until the context is left. It raises Unavailable where there are not so many."""
+        """A function that takes bytes until the context is left, or gives back where it is told less than 0.
+
+        It raises Unavailable where there are not so many.
+        """
         taken = 0
 
         def take(size: int) -> None:
@@ -169,13 +173,22 @@ async def _body(request: Request, take: Callable[[int], None]) -> bytes:
         raise Unsupported("Content-Encoding should be gzip, or none.")
     received = bytearray()
     size = 0
+    no_room: Unavailable | None = None
     async for piece in request.stream():
         size += len(piece)
-        if size <= MAX_BODY_BYTES:
-            take(len(piece))
-            received += piece
-        elif size > _DRAINED_BYTES:
+        if size > _DRAINED_BYTES:
             break
+        if no_room is None and size <= MAX_BODY_BYTES:
+            try:
+                take(len(piece))
+            except Unavailable as error:
+                no_room = error
+                take(-len(received))
+                received.clear()
+            else:
+                received += piece
+    if no_room is not None:
+        raise no_room
     if size > MAX_BODY_BYTES:
         raise TooLarge(f"A body may have {MAX_BODY_BYTES:,} bytes. Send the events in several requests.")
     body = bytes(received)
@@ -189,20 +202,24 @@ def _decompressed(body: bytes) -> bytes:
     """Of one or several gzip members, as RFC 1952 has it."""
     parts: list[bytes] = []
     room = MAX_BODY_BYTES
-    rest = body
+    member = None
     try:
-        while rest:
-            member = zlib.decompressobj(wbits=31)
-            parts.append(member.decompress(rest, room + 1))
-            room -= len(parts[-1])
-            if room < 0:
-                raise TooLarge(
-                    f"A body may hold {MAX_BODY_BYTES:,} bytes after decompression. "
-                    "Send the events in several requests."
-                )
-            if not member.eof:
-                raise MalformedBody([Fault(index=0, field="", reason=Reason.INVALID_JSON)])
-            rest = member.unused_data
+        # In slices: what follows a member is copied each time, and a body can have a million of them.
+        for start in range(0, len(body), _SLICE_BYTES):
+            rest = body[start : start + _SLICE_BYTES]
+            while rest:
+                if member is None or member.eof:
+                    member = zlib.decompressobj(wbits=31)
+                parts.append(member.decompress(rest, room + 1))
+                room -= len(parts[-1])
+                if room < 0:
+                    raise TooLarge(
+                        f"A body may hold {MAX_BODY_BYTES:,} bytes after decompression. "
+                        "Send the events in several requests."
+                    )
+                rest = member.unused_data
+        if member is not None and not member.eof:
+            raise MalformedBody([Fault(index=0, field="", reason=Reason.INVALID_JSON)])
     except zlib.error:
         raise MalformedBody([Fault(index=0, field="", reason=Reason.INVALID_JSON)]) from None
     return b"".join(parts)
@@ -249,7 +266,8 @@ def _elements(body: bytes) -> list[bytes]:
         raise MalformedBody([Fault(index=0, field="", reason=Reason.INVALID_JSON)]) from None
 
 
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|,', re.DOTALL)
+# A string that has no end goes to that of the body: looked for anew from each quote, it would take for ever.
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*["\\]?|[\[{]|[\]}]|,', re.DOTALL)
 
 
 def _has_more_elements(body: bytes, limit: int) -> bool:

@@ -787,6 +787,20 @@ def test_a_body_that_is_no_events_is_refused(api: Api, body: bytes, headers: Jso
 
 
 @pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(b'["' + b'\\"' * 400_000 + b"," * 1_200_000, JSON, id="a string without an end"),
+        pytest.param(b'["' + b'\\"' * 400_000 + b"," * 1_200_000 + b"\\", JSON, id="a last backslash"),
+        pytest.param(gzip.compress(b"") * 52_000, {**JSON, **GZIP}, id="members of nothing"),
+    ],
+)
+def test_a_body_made_to_take_long_is_refused_soon(api: Api, body: bytes, headers: Json) -> None:
+    begun = time.monotonic()
+    problem(post(api, body, headers), 400, "malformed-events")
+    assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {},

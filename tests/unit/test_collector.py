@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from pipeline.errors import Unavailable
-from pipeline.web.collector import Room
+from pipeline.web.collector import Room, _body
 
 
 def test_requests_share_the_room_there_is() -> None:
@@ -25,3 +29,18 @@ def test_what_a_request_took_is_free_when_it_is_over() -> None:
         with pytest.raises(Unavailable):
             take(5)
     assert room.free == 10
+
+
+def test_a_body_there_is_no_room_for_is_read_to_its_end_and_holds_no_room_meanwhile() -> None:
+    pieces = [b"1234", b"5678", b"9"]
+    free = []
+
+    async def receive() -> Message:
+        free.append(room.free)
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    room = Room(6)
+    with room.share() as take, pytest.raises(Unavailable):
+        asyncio.run(_body(Request({"type": "http", "headers": []}, receive), take))
+    assert pieces == []
+    assert free == [6, 2, 6]
