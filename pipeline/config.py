@@ -42,8 +42,10 @@ _EMBEDDED_HOST: Final = "127.0.0.1"
 def _is_broker(value: str) -> str:
     if value in ("embedded", "kafka"):
         return value
+    if "@" in value:
+        raise ValueError("should name no user: give --broker-user and --broker-password-file")
     for address in value.split(","):
-        match = re.fullmatch(r"(?:[^\s:\[\]/@]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", address)
+        match = re.fullmatch(r"(?:[^\s:\[\]/]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", address)
         if match is None or not 1 <= int(match[1]) <= 65535:
             raise ValueError(f"should be `embedded`, `kafka` or host:port[,host:port], but has {address!r}")
     return value
@@ -52,11 +54,11 @@ def _is_broker(value: str) -> str:
 def _is_clickhouse(value: str) -> str:
     if value == "embedded":
         return value
+    if "@" in value:
+        raise ValueError("should name no user: give --clickhouse-user and --clickhouse-password-file")
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("should be `embedded` or a URL such as http://host:8123")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("should name no user: give --clickhouse-user and --clickhouse-password-file")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("should end after the port: only http[s]://host:port is used")
     if parts.port == 0:  # urlsplit itself refuses one that is no number or above 65535
@@ -98,7 +100,7 @@ class Settings(BaseSettings):
         default=Path("footfall-data"), description="Where `up` and `store` keep their data."
     )
     broker: Annotated[str, AfterValidator(_is_broker)] = Field(
-        default="embedded", description="`embedded`, `kafka` (both for `up` only) or host:port[,host:port]."
+        default="embedded", description="`embedded` (`up` only) or host:port[,host:port]; `kafka` not yet."
     )
     broker_port: int = Field(
         default=19092, ge=1, le=65535, description="Port of the broker that `up` embeds."
@@ -155,7 +157,10 @@ class Settings(BaseSettings):
         default=0.5, gt=0, le=60, description="How long a worker gathers records before it writes them."
     )
     flush_max_records: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="A worker writes at once when it holds this many."
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Most records of one write; from half of them on a worker does not wait for more.",
     )
     seal_interval_seconds: float = Field(
         default=2.0, gt=0, le=60, description="Pause between the sealer's passes."
@@ -313,7 +318,12 @@ def _problem(name: str, error: Mapping[str, Any], origin: str) -> str:
         return f"{origin} has no setting `{name}`{_suggestion(name)}; `footfall config` lists them all"
     reason = error.get("ctx", {}).get("error") or error["msg"]
     reason = str(reason).replace("Input should", "should")
-    return f"{_both_names(name)} {reason}; it is {error['input']!r}, from {origin}"
+    return f"{_both_names(name)} {reason}; it is {_without_user(repr(error['input']))}, from {origin}"
+
+
+def _without_user(shown: str) -> str:
+    """The same without what stands before an @: it may be a password, and this may be logged."""
+    return re.sub(r"""(['"](?:\w+://)?).*@""", r"\1***@", shown, flags=re.DOTALL)
 
 
 def _suggestion(name: str) -> str:

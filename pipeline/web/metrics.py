@@ -17,6 +17,6 @@ REQUEST_SECONDS = Histogram(
 )
 COLLECTED_EVENTS = Counter(
     "footfall_collector_events",
-    "Events posted to the collector: published, malformed (with all that were posted along), or unavailable.",
+    "Events posted: published, malformed (of a refused request those at fault alone), or unavailable.",
     ["topic", "outcome"],
 )

@@ -146,6 +146,22 @@ def test_any_other_store_is_refused(url: str) -> None:
     assert line.startswith("--clickhouse (FOOTFALL_CLICKHOUSE)")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("broker", "bob:hunter2@h:9092", "'***@h:9092'"),
+        ("broker", "k1:9092,bob:hunt,er2@h:9092", "'***@h:9092'"),
+        ("clickhouse", "http://ck:hunter2@h:8123", "'http://***@h:8123'"),
+        ("clickhouse", "http://ck:hunter2/@:@h:8123", "'http://***@h:8123'"),
+        ("clickhouse", ["http://ck:hunter2@h:8123"], "['http://***@h:8123']"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(name: str, value: object, shown: str) -> None:
+    (line,) = problems({name: value})
+    assert "hunt" not in line
+    assert f"it is {shown}, from" in line
+
+
 @pytest.mark.parametrize("command", ["worker", "web"])
 def test_only_up_has_a_broker_and_a_store_of_its_own(command: Command) -> None:
     lines = problems(command=command)
