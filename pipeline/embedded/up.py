@@ -16,7 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -279,11 +279,16 @@ def _lock(data_dir: Path, name: str, *, seconds: float) -> int:
 
 
 def _with_ports(settings: Settings) -> Settings:
-    """The settings with a free port wherever any will do."""
+    """The settings with a free port wherever any will do. Raises Misconfigured for a host that is not ours."""
     chosen = {}
-    for name in ("port", "metrics_port"):
-        if getattr(settings, name) == 0:
-            with socket.create_server((settings.host, 0)) as free:
+    with ExitStack() as held:  # until both are chosen, or they might be the same
+        for name in ("port", "metrics_port"):
+            if getattr(settings, name) == 0:
+                try:
+                    free = held.enter_context(_listener(settings.host, 0))
+                except OSError as error:
+                    reason = f"{flag('host')}: {settings.host} cannot be listened on: {error.strerror}"
+                    raise Misconfigured(reason) from error
                 chosen[name] = free.getsockname()[1]
     return settings.model_copy(update=chosen)
 
@@ -306,13 +311,18 @@ async def _check_ports(settings: Settings) -> None:
 
 def _port_problem(host: str, port: int) -> str | None:
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        socket.create_server(address[:2], family=family).close()
+        _listener(host, port).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return "is taken: stop what listens there, or choose another"
         return f"cannot be listened on: {error.strerror}"
     return None
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family)
 
 
 def _reachable(host: str) -> str:
