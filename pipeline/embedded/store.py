@@ -22,6 +22,7 @@ import json
 import logging
 import re
 import socket
+import sys
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -630,7 +631,10 @@ def _decompressor(encoding: str) -> Callable[[bytes, bool], Iterator[bytes]]:
         case "gzip" | "deflate":
             make, broken = _Zlib, (zlib.error, EOFError)
         case "zstd":
-            from backports import zstd
+            if sys.version_info >= (3, 14):
+                from compression import zstd
+            else:
+                from backports import zstd
 
             make, broken = zstd.ZstdDecompressor, (zstd.ZstdError, EOFError)
         case other:
