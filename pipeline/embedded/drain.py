@@ -26,8 +26,8 @@ async def _undurable(settings: Settings) -> int:
     async with broker_client(connection) as client:
         epochs = await topic_epochs(client, sources)
     consumer = AIOKafkaConsumer(*sources, **connection.aiokafka_options(), enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         ends = await consumer.end_offsets(consumer.assignment())
     finally:
         await consumer.stop()

@@ -162,5 +162,5 @@ class Child:
                 await process.wait()
         except TimeoutError:
             log.warning("the %s did not end within %.0f s: killing it", self.command, seconds)
-            process.kill()
+            self._send(signal.SIGKILL)
             await process.wait()

@@ -21,7 +21,7 @@ from clickhouse.analytics import DayCounts
 from clickhouse.client import Store, StoreError, connect
 from clickhouse.migrate import MigrationRefused, pending
 from pipeline.config import Settings
-from pipeline.errors import FootfallError, Unavailable
+from pipeline.errors import FootfallError, Misconfigured, Unavailable
 from pipeline.topics import broker_client, ensure_topics
 from schemas.topics import Topic
 
@@ -47,6 +47,9 @@ class Connections:
         self._day_counts: dict[tuple[Topic, ...], tuple[float, DayCounts]] = {}
         self._store: Store | None = None
         self._producer: AIOKafkaProducer | None = None
+        self.gave_up: Final = asyncio.Event()
+        self.misconfigured: Misconfigured | None = None
+        """Why one of them can never be had like this: set once `gave_up` is."""
 
     @property
     def store(self) -> Store:
@@ -74,11 +77,11 @@ class Connections:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Connect in the background for as long as it takes; disconnect on leaving."""
+        """Connect in the background for as long as it takes, unless it is in vain; disconnect on leaving."""
         async with AsyncExitStack() as stack:
             tasks = [
-                asyncio.create_task(_until_done("store", lambda: self._connect_store(stack))),
-                asyncio.create_task(_until_done("broker", lambda: self._connect_broker(stack))),
+                asyncio.create_task(self._connect("store", lambda: self._connect_store(stack))),
+                asyncio.create_task(self._connect("broker", lambda: self._connect_broker(stack))),
             ]
             try:
                 yield
@@ -112,6 +115,13 @@ class Connections:
             return str(error)
         return None
 
+    async def _connect(self, what: str, connect_once: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await _until_done(what, connect_once)
+        except Misconfigured as error:
+            self.misconfigured = error
+            self.gave_up.set()
+
     async def _connect_store(self, stack: AsyncExitStack) -> None:
         self._store = await stack.enter_async_context(connect(self._store_address))
 
@@ -139,6 +149,8 @@ async def _until_done(what: str, connect_once: Callable[[], Awaitable[None]]) ->
     while True:
         try:
             await connect_once()
+        except Misconfigured:
+            raise
         except (StoreError, KafkaError, FootfallError, OSError) as error:
             log.warning("the %s does not answer: %s; asking again in %.1f s", what, error, pause)
         else:

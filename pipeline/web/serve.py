@@ -15,6 +15,7 @@ import uvicorn
 from pipeline.config import Settings
 from pipeline.errors import Misconfigured, RestartNeeded
 from pipeline.web.app import create_app
+from pipeline.web.connections import Connections
 
 _SECONDS_TO_FINISH: Final = 10
 """For requests under way when it is told to stop; then they are cut off."""
@@ -25,13 +26,15 @@ log = logging.getLogger(__name__)
 async def serve_web(settings: Settings, *, stop: asyncio.Event) -> None:
     """Serve page and API on `host:port` until `stop` is set and requests under way have ended (10 s at most).
 
-    Broker and store may be away. Raises Misconfigured where the address cannot be had, RestartNeeded where
-    the application does not start.
+    Broker and store may be away. Raises Misconfigured where the address cannot be had or one of the two can never
+    be used like this, RestartNeeded where the application does not start.
     """
     listener = _listen(settings.host, settings.port)
+    app = create_app(settings)
+    kept: Connections = app.state.connections
     server = _Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
             access_log=False,
             log_config=None,
             server_header=False,
@@ -40,20 +43,23 @@ async def serve_web(settings: Settings, *, stop: asyncio.Event) -> None:
         )
     )
 
-    async def exit_when_told() -> None:
-        await stop.wait()
+    async def exit_when_set(event: asyncio.Event) -> None:
+        await event.wait()
         server.should_exit = True
 
     host, port = listener.getsockname()[:2]
     log.info("listening on %s", f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/")
-    watch = asyncio.create_task(exit_when_told())
+    watches = [asyncio.create_task(exit_when_set(event)) for event in (stop, kept.gave_up)]
     try:
         await server.serve(sockets=[listener])
     except SystemExit as error:  # uvicorn's answer to an application that fails in its start
         raise RestartNeeded("the API did not start; the reason is above") from error
     finally:
-        watch.cancel()
+        for watch in watches:
+            watch.cancel()
         listener.close()
+    if kept.misconfigured is not None:
+        raise kept.misconfigured
 
 
 class _Server(uvicorn.Server):
