@@ -131,10 +131,6 @@ class Store:
                 async for chunk in chunks:
                     yield chunk
 
-    async def ping(self) -> bool:
-        """Whether the store answers."""
-        return bool(await self._client.ping())
-
 
 @asynccontextmanager
 async def connect(address: StoreAddress) -> AsyncIterator[Store]:

@@ -9,10 +9,10 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-from pipeline.browser import ClientClass, client
-from pipeline.geography import Geography, Place
+from pipeline.browser import client
+from pipeline.geography import Geography
 
-__all__ = ["ClientClass", "Geography", "Place", "client", "normalise_ip"]
+__all__ = ["Geography", "client", "normalise_ip"]
 
 LONGEST_ADDRESS: Final = len("0000:0000:0000:0000:0000:ffff:255.255.255.255")
 CACHED_ADDRESSES: Final = 1 << 16
