@@ -54,14 +54,15 @@ _READ: Final = {
     "do_not_merge_across_partitions_select_final": 1,
     "max_execution_time": 30,
     "max_memory_usage": 4_000_000_000,
+    # One moment for a table that a question reads twice: once for the sealed intervals' numbers and once to leave out
+    # their cells, or once for an export's count and once for its rows.
+    "enable_shared_storage_snapshot_in_query": 1,
 }
 
 
 _EXPORT: Final = {
     **_READ,
     "max_execution_time": 3600,
-    # One moment for the count and the rows.
-    "enable_shared_storage_snapshot_in_query": 1,
     "format_csv_null_representation": "",
     "output_format_csv_crlf_end_of_line": 1,
     "output_format_json_escape_forward_slashes": 0,
