@@ -1,8 +1,8 @@
 -- Raw votes: one row per event, the one authority that everything else is computed from.
 --
 -- ORDER BY: every question names a bot and a range of time, so these two lead; event_id completes the identity, by which
--- copies of one event are replaced. Granules are small because the sealer reads many short key ranges at once.
--- The two indexes serve the sealer (what came in since its last pass) and a worker that takes over a partition.
+-- copies of one event are replaced. Granules are small because a bot has few votes. There is no rollup: a vote may be changed
+-- at any time, so its range is counted when it is asked for. The two indexes serve a worker that takes over a partition.
 CREATE TABLE IF NOT EXISTS footfall.bot_feedback
 (
     bot_id           String                 COMMENT 'The bot',
