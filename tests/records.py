@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+PACE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +75,15 @@ def publish_as_one_batch(bootstrap: str, records: Sequence[Outgoing]) -> None:
 
 
 class Publishing:
-    """Writes records at an even pace, in a thread, from entering the context on; `finish` waits for the last."""
+    """Writes records at an even pace, in a thread, while the context lasts; the rest at once when it is left."""
 
     def __init__(self, bootstrap: str, records: Sequence[Outgoing], *, seconds: float) -> None:
+        """`seconds` is how long all of them would take."""
         self._bootstrap = bootstrap
         self._records = records
         self._seconds = seconds
         self._error: BaseException | None = None
+        self._is_left = Event()
         self._thread = Thread(target=self._run)
 
     def __enter__(self) -> Self:
@@ -89,12 +93,14 @@ class Publishing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_left.set()
         self._thread.join()
         if error is None and self._error is not None:
             raise self._error
 
     @property
     def is_going_on(self) -> bool:
+        """Whether there are records still to be written."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
@@ -104,14 +110,12 @@ class Publishing:
             self._error = error
 
     async def _publish(self) -> None:
-        steps = max(1, int(self._seconds / 0.1))
-        size = -(-len(self._records) // steps)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        size = max(1, round(len(self._records) * PACE_SECONDS / self._seconds))
         async with AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all", linger_ms=5) as producer:
-            for step in range(steps):
-                await _send(producer, self._records[step * size : (step + 1) * size])
-                await asyncio.sleep(started + (step + 1) * 0.1 - loop.time())
+            for start in range(0, len(self._records), size):
+                await _send(producer, self._records[start : start + size])
+                if not self._is_left.is_set():
+                    await asyncio.sleep(PACE_SECONDS)
 
 
 def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:

@@ -24,6 +24,8 @@ pytest.importorskip("chdb")
 
 AWAY_SECONDS = 20
 """How long the store is away."""
+PUBLISHING_SECONDS = 120
+"""What events are spread over, so that they keep coming as long as a fault lasts."""
 
 
 class Recovery:
@@ -36,18 +38,29 @@ class Recovery:
 
     @property
     def worker(self) -> Worker:
-        """The last one started."""
-        return self.stack.workers[-1]
+        """The one that runs; a new one, where none does."""
+        for worker in self.stack.workers:
+            if worker.process.process.poll() is None:
+                return worker
+        worker = self.stack.start_worker()
+        worker.wait()
+        return worker
 
-    def publishing(self, name: str, *, seconds: float, requests: int = 3000) -> Publishing:
-        """Produce a population of bots that are named for it."""
+    def stop_workers(self) -> None:
+        """Stop all of them in good order."""
+        for worker in self.stack.workers:
+            if worker.process.process.poll() is None:
+                assert worker.stop() == 0
+
+    def publishing(self, name: str, *, requests: int = 3000) -> Publishing:
+        """Produce a population of bots that are named for it, for as long as the context lasts."""
         bots = [f"{name}: a", f"{name}: b"]
         self._bots += bots
         amounts = {"requests": requests, "usages": requests // 2, "votes": requests // 4}
         records = population(
             name, int(time.time() * 1000), bots=bots, topic_prefix=self.stack.prefix, **amounts
         )
-        return Publishing(self.stack.bootstrap, records, seconds=seconds)
+        return Publishing(self.stack.bootstrap, records, seconds=PUBLISHING_SECONDS)
 
     def check(self, name: str = "") -> None:
         """Every answer about the bots that are named for `name`, their rollups and views, are the oracle's.
@@ -117,30 +130,31 @@ def recovery(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_a_worker_killed_with_a_flush_on_its_way_loses_and_doubles_nothing(recovery: Recovery) -> None:
     stack = recovery.stack
-    with recovery.publishing("killed", seconds=20) as publishing:
+    with recovery.publishing("killed") as publishing:
         eventually(lambda: bool(stack.positions(Topic.BOT_REQUESTS)), 30)
         # The store stands still, so a flush hangs; what it has asked for is done when its worker is dead.
         stack.store.process.send_signal(signal.SIGSTOP)
         time.sleep(1.5)
         recovery.worker.kill()
         stack.store.process.send_signal(signal.SIGCONT)
-        stack.start_worker().wait()
         # The store goes on, and the worker ends between two effects of a flush.
         kill_half_way(recovery)
         while not is_half_way(stack):
             assert publishing.is_going_on, "the worker never died half-way"
-            stack.start_worker().wait()
             kill_half_way(recovery)
-        stack.start_worker().wait()
+        assert recovery.worker.is_ready
     recovery.check("killed")
 
 
 def kill_half_way(recovery: Recovery) -> None:
     """Kill the worker when a flush is seen between its rows and its ledger; it may be through by then."""
+    worker = recovery.worker
+    # What the last one left behind comes first.
+    eventually(lambda: not is_half_way(recovery.stack), 30)
     eventually(
         lambda: is_half_way(recovery.stack), 30, lambda: "rows were never ahead of the ledger", pause=0.005
     )
-    recovery.worker.kill()
+    worker.kill()
 
 
 def is_half_way(stack: Stack) -> bool:
@@ -160,7 +174,7 @@ def is_half_way(stack: Stack) -> bool:
 def test_a_second_worker_joins_and_leaves_and_both_have_done_their_part(recovery: Recovery) -> None:
     stack = recovery.stack
     first = recovery.worker
-    with recovery.publishing("joined", seconds=15) as publishing:
+    with recovery.publishing("joined") as publishing:
         second = stack.start_worker()
         second.wait()
         eventually(lambda: wrote(stack, second) > 0, 30)
@@ -183,8 +197,8 @@ def wrote(stack: Stack, worker: Worker) -> int:
 
 def test_the_store_killed_and_away_while_events_arrive_costs_nothing(recovery: Recovery) -> None:
     stack = recovery.stack
-    worker = next(worker for worker in stack.workers if worker.process.process.poll() is None)
-    with recovery.publishing("away", seconds=AWAY_SECONDS + 10) as publishing:
+    worker = recovery.worker
+    with recovery.publishing("away") as publishing:
         time.sleep(3)
         stack.store.stop(signal.SIGKILL)
         gone = time.monotonic()
@@ -202,12 +216,12 @@ def test_the_store_killed_and_away_while_events_arrive_costs_nothing(recovery: R
 
 def test_offsets_reset_to_earliest_make_nothing_be_written_again(recovery: Recovery) -> None:
     stack = recovery.stack
-    stop_workers(stack)
+    recovery.stop_workers()
     before = entries_of_ledger(stack)
     for topic in Topic:
         commit(stack.bootstrap, stack.group, stack.topic(topic), 0)
     stack.start_worker().wait()
-    with recovery.publishing("reset", seconds=2, requests=300):
+    with recovery.publishing("reset", requests=300):
         pass
     recovery.check("reset")
     after = entries_of_ledger(stack)
@@ -236,7 +250,7 @@ def has_committed(stack: Stack, topic: Topic) -> bool:
 
 def test_the_whole_topic_consumed_again_leaves_every_answer_byte_identical(recovery: Recovery) -> None:
     stack = recovery.stack
-    stop_workers(stack)
+    recovery.stop_workers()
     before = recovery.everything_said()
     # Nothing is known any more of what was consumed, neither to the store nor to the broker.
     stack.command("TRUNCATE TABLE footfall.ledger")
@@ -247,9 +261,3 @@ def test_the_whole_topic_consumed_again_leaves_every_answer_byte_identical(recov
     stack.wait_until_visible("reset: a")
     assert recovery.everything_said() == before
     recovery.check()
-
-
-def stop_workers(stack: Stack) -> None:
-    for worker in stack.workers:
-        if worker.process.process.poll() is None:
-            assert worker.stop() == 0
