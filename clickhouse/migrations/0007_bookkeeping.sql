@@ -1,6 +1,6 @@
 -- The ledger: one row per flush and partition, written after everything else of that flush is durable. The greatest
 -- next_offset of a partition is where its consumer resumes; Kafka's committed offset is only a hint for others.
--- ORDER BY: a resume reads the end of one partition's run, the audit all of it in order.
+-- ORDER BY: a resume and every flush read one partition's run, in its order.
 CREATE TABLE IF NOT EXISTS footfall.ledger
 (
     topic        LowCardinality(String) COMMENT 'Kafka topic, prefix included',

@@ -158,7 +158,7 @@ def test_a_topic_made_anew_has_another_epoch(connection: BrokerConnection, prefi
         first = await epoch(connection, topic)
         async with admin(connection) as client:
             await client.delete_topics([topic])
-            while topic in await client.list_topics():  # the broker says that it is done a moment before it is
+            while topic in await client.list_topics():  # noqa: ASYNC110 - it says it is done a moment before it is
                 await asyncio.sleep(0.05)
         await ensure_topics(connection, prefix=prefix)
         return first, await epoch(connection, topic)
