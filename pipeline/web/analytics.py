@@ -45,7 +45,7 @@ _FEEDBACK_CARDS = ("positive_feedbacks", "negative_feedbacks")
 @router.get("/bots", responses=said(Answer[Rows[BotRow]]))
 async def bots(request: Request, kept: Kept, asked: Annotated[of.OfBots, Query()]) -> Response:
     """All bots by id, with their latest request of all time and the number of the last 7 days."""
-    if asked.cursor:
+    if asked.cursor is not None:
         cursor = of.cursor_of(request, asked.cursor)
         range_ = Range(start_ms=cursor.start_ms, end_ms=cursor.end_ms, tz=zone(asked.tz))
         after = cursor.position[1]
@@ -177,7 +177,7 @@ async def token_usages(
 async def _rows(
     request: Request, kept: Connections, bot: str, topic: RowTopic, asked: of.OfRequestList | of.OfTokenList
 ) -> Response:
-    if asked.cursor:
+    if asked.cursor is not None:
         cursor = of.cursor_of(request, asked.cursor)
         range_ = Range(start_ms=cursor.start_ms, end_ms=cursor.end_ms, tz=zone(asked.tz))
         before: analytics.Position | None = cursor.position

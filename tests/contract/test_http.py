@@ -527,6 +527,7 @@ def test_a_cursor_is_valid_with_its_own_parameters_alone(api: Api) -> None:
     refused_with(requests, to="2026-01-04")
     refused_with(bot_path("another", "requests"))
     refused_with(requests, cursor=cursor[:-4])
+    refused_with(requests, cursor="")
     refused_with(requests, cursor=cursor + "=")
 
 
