@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -25,8 +24,6 @@ from pipeline.sink import Sink
 from pipeline.topics import BrokerConnection, broker_client, topic_epochs
 from pipeline.transport import Consumer
 from schemas.topics import Topic
-
-log = logging.getLogger(__name__)
 
 
 class App(faust.App):

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 DEFAULT_SPAN = 65_536
-"""How many offsets back a partition remembers: about 8 MB when every record in the span is of an open interval."""
+"""How many offsets back a partition remembers: about 10 MB when every record in the span is of an open interval."""
 
 
 class IdentityMemory:

@@ -7,15 +7,11 @@ the greatest holds.
 
 from __future__ import annotations
 
-import logging
-
 from clickhouse import sealing
 from clickhouse.client import Store
 from pipeline import metrics
 from pipeline.window import AHEAD_MS, GRACE_MS, SLACK_MS, interval_start
 from schemas.topics import Topic
-
-log = logging.getLogger(__name__)
 
 SETTLED_MS = 1_000
 GUARD_MS = 45_000
@@ -35,10 +31,22 @@ async def seal(store: Store, topic: Topic, *, partitions: int) -> bool:
     last = await sealing.last_pass(store, topic)
     # Before the clock is read: what was durable then was ingested before this pass began, and it makes it visible.
     data_as_of_ms = await sealing.caught_up_through_ms(store, topic, partitions=partitions)
-    version = began = await sealing.clock_us(store)
-    now_ms = began // 1000
-    due_before_ms = interval_start(now_ms - GRACE_MS)
-    while topic in sealing.SEALED_TOPICS:
+    began = await sealing.clock_us(store)
+    due_before_ms = interval_start(began // 1000 - GRACE_MS)
+    if topic in sealing.SEALED_TOPICS:
+        await _seal_due(store, topic, last, began=began, due_before_ms=due_before_ms)
+    await sealing.complete(
+        store, topic, version=began, due_before_ms=due_before_ms, data_as_of_ms=data_as_of_ms
+    )
+    return True
+
+
+async def _seal_due(
+    store: Store, topic: Topic, last: sealing.LastPass, *, began: int, due_before_ms: int
+) -> None:
+    """Seal intervals, so many at a time, until none is left; then the days that they belong to."""
+    version = began
+    while True:
         found = await sealing.find(
             store,
             topic,
@@ -47,7 +55,7 @@ async def seal(store: Store, topic: Topic, *, partitions: int) -> bool:
             touched_from_ms=last.version // 1000 - LOOK_BACK_MS,
             due_from_ms=last.provisional_from_ms,
             due_before_ms=due_before_ms,
-            open_until_ms=now_ms + AHEAD_MS - SLACK_MS,
+            open_until_ms=began // 1000 + AHEAD_MS - SLACK_MS,
             settled_us=SETTLED_MS * 1000,
             guard_us=GUARD_MS * 1000,
             limit=MAX_INTERVALS,
@@ -56,11 +64,7 @@ async def seal(store: Store, topic: Topic, *, partitions: int) -> bool:
             await sealing.seal_intervals(store, topic, version=version)
             metrics.SEALED_INTERVALS.labels(topic=topic).inc(found)
         if found < MAX_INTERVALS:
-            # Also what an earlier pass queued and did not come to.
-            await sealing.seal_days(store, topic, last, version=version, due_before_ms=due_before_ms)
             break
         version = await sealing.clock_us(store)
-    await sealing.complete(
-        store, topic, version=began, due_before_ms=due_before_ms, data_as_of_ms=data_as_of_ms
-    )
-    return True
+    # Also of what an earlier pass queued and did not come to.
+    await sealing.seal_days(store, topic, last, version=version, due_before_ms=due_before_ms)
