@@ -12,26 +12,20 @@ import hashlib
 import logging
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import msgspec
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordTooLargeError,
-    TopicAuthorizationFailedError,
-)
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pipeline.decode import MalformedEvent, decode, is_bot_id
 from pipeline.errors import Misconfigured, Unavailable
+from pipeline.publish import PATIENCE, NotAcknowledged, Publisher, until
 from pipeline.replay_formats import (
     TOKEN_TRACE_HEADER,
     Format,
@@ -45,7 +39,6 @@ from pipeline.replay_formats import (
     text_of,
     token_trace_line,
 )
-from pipeline.topics import BrokerConnection, broker_answers, ensure_topics
 from schemas.dead_letter import Reason
 from schemas.event import MAX_EVENT_MS, MAX_VALUE_BYTES, MIN_EVENT_MS
 from schemas.topics import Topic
@@ -55,8 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATIENCE: Final = timedelta(seconds=60)
-"""How long the broker may acknowledge nothing before a replay gives up."""
 CHUNK_EVENTS: Final = 5_000
 CHUNK_BYTES: Final = 4 << 20
 SLACK_SECONDS: Final = 0.05
@@ -184,34 +175,32 @@ async def replay(
     async def publish_all() -> None:
         shift_ms = await _shift(source, rules) if shift_to_now else 0
         summary.shift = timedelta(milliseconds=shift_ms)
-        connection = settings.broker_connection()
-        await broker_answers(connection, patience=patience)
-        publisher = _Publisher(connection, settings.topic_prefix, rules.topic, patience)
+        publisher = Publisher(settings.broker_connection(), prefix=settings.topic_prefix, patience=patience)
         async with publisher, aclosing(_events(source, rules, shift_ms, summary)) as events:
             async for chunk in _chunks(events, speed):
-                await publisher.publish(chunk, summary)
+                await _publish(publisher, chunk, summary)
         summary.is_complete = True
 
     started = time.monotonic()
-    await _until(stop, publish_all())
+    await until(stop, publish_all())
     summary.seconds = time.monotonic() - started
     if summary.is_complete and summary.lines and not summary.events:
         raise Misconfigured(f"{file} holds no event to publish; is it --as {format}?\n{summary}")
     return summary
 
 
-async def _until(stop: asyncio.Event | None, work: Coroutine[Any, Any, None]) -> None:
-    """Return when the work is done, or has been cancelled because of `stop`. Raises what the work raises."""
-    working = asyncio.create_task(work)
-    waiting = asyncio.create_task((stop or asyncio.Event()).wait())
+async def _publish(publisher: Publisher, events: list[_Event], summary: ReplaySummary) -> None:
+    """Return when all are acknowledged; the summary counts them, and those too large for this broker."""
     try:
-        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        if not working.done():
-            working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
+        too_large = await publisher.publish(events, lambda event: summary.add(event.event_ms))
+    except NotAcknowledged as error:
+        first = cast(_Event, error.first)
+        raise Unavailable(
+            f"{error}; {summary.events} events are published, up to line {first.number - 1} without a gap; "
+            + summary.advice
+        ) from error
+    for event in too_large:
+        summary.skipped.setdefault(SkipReason.TOO_LONG, Tally()).add(event.number)
 
 
 async def _shift(source: _Source, rules: _Rules) -> int:
@@ -312,6 +301,7 @@ class _Event:
     """What goes to the broker for one line."""
 
     number: int
+    topic: Topic
     key: bytes | None
     value: bytes
     event_ms: int | None
@@ -378,7 +368,8 @@ class _Rules:
         if self.format != "ndjson":
             identity = {"event_id": event_id, "bot_id": self.bot, "event_time": event_ms}
             value = msgspec.json.encode(identity | {name: v for name, v in fields.items() if v is not None})
-            return _Event(number=number, key=(self.bot or "").encode(), value=value, event_ms=event_ms)
+            key = (self.bot or "").encode()
+            return _Event(number=number, topic=self.topic, key=key, value=value, event_ms=event_ms)
         added: dict[str, Any] = {} if "event_id" in fields else {"event_id": event_id}
         if self.bot is not None and "bot_id" not in fields:
             added["bot_id"] = self.bot
@@ -388,8 +379,8 @@ class _Rules:
         if added and not repeats_a_key(line):
             line = msgspec.json.encode(fields | added)
         bot = text_of(fields.get("bot_id")) or self.bot
-        key = None if bot is None else bot.encode(errors="replace")
-        return _Event(number=number, key=key, value=line, event_ms=event_ms)
+        bot_key = None if bot is None else bot.encode(errors="replace")
+        return _Event(number=number, topic=self.topic, key=bot_key, value=line, event_ms=event_ms)
 
 
 # --- the file ------------------------------------------------------------------------------------------
@@ -470,97 +461,3 @@ class _LoggedProgress:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PROGRESS_SECONDS
             log.info("%s: %d lines, %d %%", self._what, lines, 100 * position // max(self._size, 1))
-
-
-# --- the broker ----------------------------------------------------------------------------------------
-
-
-class _Publisher:
-    """Sends until acknowledged. Sending something twice is harmless: it is the same event."""
-
-    def __init__(self, connection: BrokerConnection, prefix: str, topic: Topic, patience: timedelta) -> None:
-        self._connection = connection
-        self._prefix = prefix
-        self._topic = prefix + topic
-        self._patience = patience
-
-    async def __aenter__(self) -> Self:
-        await ensure_topics(self._connection, prefix=self._prefix)
-        self._producer = AIOKafkaProducer(
-            **self._connection.aiokafka_options(),
-            acks="all",
-            compression_type="lz4",
-            linger_ms=5,
-            max_batch_size=256 << 10,
-            max_request_size=2 * MAX_VALUE_BYTES,
-            request_timeout_ms=min(20_000, max(1_000, round(self._patience.total_seconds() * 250))),
-        )
-        try:
-            await self._producer.start()
-        except KafkaError as error:
-            await self._producer.stop()
-            raise Unavailable(f"the broker does not answer: {error!r}") from error
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._producer.stop()
-
-    async def publish(self, events: list[_Event], summary: ReplaySummary) -> None:
-        """Return when all are acknowledged; the summary counts them, and those too large for this broker.
-
-        Raises Unavailable when none is for `patience`, Misconfigured when we may not write to the topic.
-        """
-        deadline = time.monotonic() + self._patience.total_seconds()
-        pause = 0.2
-        while events:
-            failed, error = await self._attempt(events, summary)
-            if not failed:
-                return
-            if len(failed) < len(events):
-                deadline = time.monotonic() + self._patience.total_seconds()
-            if time.monotonic() + pause > deadline:
-                raise Unavailable(
-                    f"the broker has acknowledged nothing for {self._patience.total_seconds():.0f} s ({error!r}); "
-                    f"{summary.events} events are published, up to line {failed[0].number - 1} without a gap; "
-                    + summary.advice
-                ) from error
-            log.warning("%d events not acknowledged (%r); sending them again", len(failed), error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
-            with suppress(Unavailable):  # a broker started anew may have lost its topics
-                await ensure_topics(self._connection, prefix=self._prefix, patience=timedelta(seconds=5))
-            events = failed
-
-    async def _attempt(
-        self, events: list[_Event], summary: ReplaySummary
-    ) -> tuple[list[_Event], BaseException | None]:
-        """Send each once. Returns those that should be sent again, and one of the reasons."""
-        results: list[asyncio.Future[Any]] = []
-        error: BaseException | None = None
-        for event in events:
-            try:
-                results.append(await self._producer.send(self._topic, event.value, event.key))
-            except KafkaError as refusal:
-                results.append(_failed(refusal))
-        failed = []
-        for event, outcome in zip(
-            events, await asyncio.gather(*results, return_exceptions=True), strict=True
-        ):
-            if not isinstance(outcome, BaseException):
-                summary.add(event.event_ms)
-            elif isinstance(outcome, MessageSizeTooLargeError | RecordTooLargeError):
-                summary.skipped.setdefault(SkipReason.TOO_LONG, Tally()).add(event.number)
-            elif isinstance(outcome, TopicAuthorizationFailedError):
-                raise Misconfigured(f"the broker does not let us write to topic {self._topic}") from outcome
-            elif isinstance(outcome, KafkaError):
-                failed.append(event)
-                error = outcome
-            else:
-                raise outcome
-        return failed, error
-
-
-def _failed(error: KafkaError) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    return future

@@ -10,18 +10,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Self
-
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from typing import TYPE_CHECKING, Final
 
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.population import Publication, past, present
-from pipeline.topics import BrokerConnection, broker_answers, ensure_topics
+from pipeline.publish import PATIENCE, NotAcknowledged, Publisher, until
 from schemas.topics import Topic
 
 if TYPE_CHECKING:
@@ -30,9 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BACKFILL: Final = timedelta(days=400)
-PATIENCE: Final = timedelta(seconds=60)
-"""How long the broker may acknowledge nothing before a simulation gives up."""
-STOP_SECONDS: Final = 2.0
 CHUNK_EVENTS: Final = 2_000
 TICK_SECONDS: Final = 0.05
 """At high rates, events are published as often as this."""
@@ -90,22 +83,13 @@ async def simulate(
     began = time.monotonic()
 
     async def publish_all() -> None:
-        connection = settings.broker_connection()
-        await broker_answers(connection, patience=patience)
-        async with _Publisher(connection, settings.topic_prefix, patience) as publisher:
-            await _publish_past(publisher, summary, backfill=backfill, seed=seed)
-            await _publish_present(publisher, summary, rate=rate, duration=duration, seed=seed)
+        connection, prefix = settings.broker_connection(), settings.topic_prefix
+        async with Publisher(connection, prefix=prefix, patience=patience) as publisher:
+            output = _Output(publisher, summary)
+            await _publish_past(output, backfill=backfill, seed=seed)
+            await _publish_present(output, rate=rate, duration=duration, seed=seed)
 
-    # Cancelled rather than asked: it may be waiting for a broker that does not come back.
-    working = asyncio.create_task(publish_all())
-    stopping = asyncio.create_task((stop or asyncio.Event()).wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
+    await until(stop, publish_all())
     summary.seconds = time.monotonic() - began
     return summary
 
@@ -119,23 +103,19 @@ def _check(rate: float, duration: timedelta | None, backfill: timedelta) -> None
         raise Misconfigured(f"--backfill should be at most {MAX_BACKFILL.days} days, but is {backfill}")
 
 
-async def _publish_past(
-    publisher: _Publisher, summary: SimulationSummary, *, backfill: timedelta, seed: int
-) -> None:
+async def _publish_past(output: _Output, *, backfill: timedelta, seed: int) -> None:
     if not backfill:
         return
-    began, to_ms = time.monotonic(), _now_ms()
+    summary, began, to_ms = output.summary, time.monotonic(), _now_ms()
     events = past(seed, from_ms=to_ms - backfill // timedelta(milliseconds=1), to_ms=to_ms)
     while chunk := list(islice(events, CHUNK_EVENTS)):
-        await publisher.publish(chunk, summary)
+        await output.publish(chunk)
         summary.backfilled = summary.events
     seconds = time.monotonic() - began
     log.info("published %d events of the last %s, in %.1f s", summary.events, _words(backfill), seconds)
 
 
-async def _publish_present(
-    publisher: _Publisher, summary: SimulationSummary, *, rate: float, duration: timedelta | None, seed: int
-) -> None:
+async def _publish_present(output: _Output, *, rate: float, duration: timedelta | None, seed: int) -> None:
     traffic, began = present(seed, started=datetime.now(UTC)), time.monotonic()
     total = None if duration is None else round(rate * duration.total_seconds())
     published = 0
@@ -148,7 +128,7 @@ async def _publish_present(
             continue
         # Each at the time at which it was due, reckoned back from now: a machine that was asleep is not behind.
         times = [now_ms - int((elapsed - number / rate) * 1000) for number in chunk]
-        await publisher.publish([traffic.next(ms) for ms in times], summary)
+        await output.publish([traffic.next(ms) for ms in times])
         published = chunk.stop
 
 
@@ -161,90 +141,25 @@ def _words(span: timedelta) -> str:
     return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
 
 
-class _Publisher:
-    """Sends until acknowledged; sending something twice is harmless, as it is the same event. Tells of progress."""
+class _Output:
+    """Where events go: to the broker, into the summary, and ever more rarely a word of progress onto the log."""
 
-    def __init__(self, connection: BrokerConnection, prefix: str, patience: timedelta) -> None:
-        self._connection = connection
-        self._prefix = prefix
-        self._patience = patience
+    def __init__(self, publisher: Publisher, summary: SimulationSummary) -> None:
+        self._publisher = publisher
+        self.summary = summary
         self._pause_seconds = FIRST_PROGRESS_SECONDS
         self._next_progress = time.monotonic() + self._pause_seconds
 
-    async def __aenter__(self) -> Self:
-        await ensure_topics(self._connection, prefix=self._prefix)
-        self._producer = AIOKafkaProducer(
-            **self._connection.aiokafka_options(),
-            acks="all",
-            compression_type="lz4",
-            linger_ms=5,
-            max_batch_size=256 << 10,
-            request_timeout_ms=min(20_000, max(1_000, round(self._patience.total_seconds() * 250))),
-        )
-        try:
-            await self._producer.start()
-        except KafkaError as error:
-            await self._producer.stop()
-            raise Unavailable(f"the broker does not answer: {error!r}") from error
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        # What is not acknowledged by now was not counted: no need to insist when the broker is away.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._producer.stop()
-
-    async def publish(self, events: list[Publication], summary: SimulationSummary) -> None:
+    async def publish(self, events: list[Publication]) -> None:
         """Return when all are acknowledged; the summary counts them.
 
         Raises Unavailable when none is for the time of patience, Misconfigured when we may not write to a topic.
         """
-        deadline = time.monotonic() + self._patience.total_seconds()
-        pause = 0.2
-        while failed := await self._attempt(events, summary):
-            if len(failed) < len(events):
-                deadline = time.monotonic() + self._patience.total_seconds()
-            if time.monotonic() + pause > deadline:
-                raise Unavailable(
-                    f"the broker has acknowledged nothing for {self._patience.total_seconds():.0f} s; "
-                    f"{summary.events:,} events are published"
-                )
-            log.warning("%d events not acknowledged; sending them again", len(failed))
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
-            with suppress(Unavailable):  # a broker started anew may have lost its topics
-                await ensure_topics(self._connection, prefix=self._prefix, patience=timedelta(seconds=5))
-            events = failed
+        try:
+            await self._publisher.publish(events, self.summary.add)
+        except NotAcknowledged as error:
+            raise Unavailable(f"{error}; {self.summary.events:,} events are published") from error
         if time.monotonic() >= self._next_progress:
-            log.info("published %d events so far", summary.events)
+            log.info("published %d events so far", self.summary.events)
             self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PROGRESS_SECONDS)
             self._next_progress = time.monotonic() + self._pause_seconds
-
-    async def _attempt(self, events: list[Publication], summary: SimulationSummary) -> list[Publication]:
-        """Send each once. Returns those that should be sent again."""
-        sent: list[tuple[Publication, asyncio.Future[Any]]] = []
-        failed: list[Publication] = []
-        for event in events:
-            try:
-                sent.append(
-                    (event, await self._producer.send(self._prefix + event.topic, event.value, event.key))
-                )
-            except KafkaError as error:
-                _refuse_unless_passing(error)
-                failed.append(event)
-        outcomes = await asyncio.gather(*[future for _, future in sent], return_exceptions=True)
-        for (event, _), outcome in zip(sent, outcomes, strict=True):
-            if not isinstance(outcome, BaseException):
-                summary.add(event)
-                continue
-            _refuse_unless_passing(outcome)
-            failed.append(event)
-        return failed
-
-
-def _refuse_unless_passing(error: BaseException) -> None:
-    """Raise what sending again does not cure."""
-    if isinstance(error, TopicAuthorizationFailedError):
-        raise Misconfigured(f"the broker does not let us write: {error}") from error
-    if not isinstance(error, KafkaError):
-        raise error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from pipeline.config import Settings
 from pipeline.errors import Misconfigured
 from pipeline.population import Publication
-from pipeline.simulate import SimulationSummary, _publish_present, simulate
+from pipeline.simulate import SimulationSummary, _Output, _publish_present, simulate
 from schemas.topics import Topic
 
 
@@ -23,20 +23,20 @@ class FakePublisher:
         self._seconds = seconds
         self.given: list[tuple[float, list[Publication]]] = []
 
-    async def publish(self, events: list[Publication], summary: SimulationSummary) -> None:
+    async def publish(
+        self, events: list[Publication], acknowledged: Callable[[Publication], None]
+    ) -> list[Publication]:
         self.given.append((time.time() * 1000, events))
         await asyncio.sleep(self._seconds)
         for event in events:
-            summary.add(event)
+            acknowledged(event)
+        return []
 
 
 def run(publisher: FakePublisher, *, rate: float, seconds: float) -> SimulationSummary:
-    summary = SimulationSummary()
-    duration = timedelta(seconds=seconds)
-    asyncio.run(
-        _publish_present(publisher, summary, rate=rate, duration=duration, seed=1)  # type: ignore[arg-type]
-    )
-    return summary
+    output = _Output(publisher, SimulationSummary())  # type: ignore[arg-type]
+    asyncio.run(_publish_present(output, rate=rate, duration=timedelta(seconds=seconds), seed=1))
+    return output.summary
 
 
 def published(topics: Iterable[Topic], *, malformed: bool = False) -> SimulationSummary:
