@@ -43,6 +43,8 @@ class LedgerEntry:
     worker: str
 
 
+_AHEAD_MS = 20 * 60_000
+"""An event may be ahead of its record by a few minutes: it is ingested before its interval begins."""
 EVER_SECONDS = 2**31
 """Longer than there has been a ledger."""
 
@@ -144,10 +146,39 @@ async def recent_identities(
             "from_offset": from_offset,
             "before_offset": before_offset,
             "first_open_ms": first_open_ms,
-            "since_ms": first_open_ms - 20 * 60_000,  # the event may be ahead of its record by a few minutes
+            "since_ms": first_open_ms - _AHEAD_MS,
         },
     )
     return [(bot_id, event_id, event_ms, offset) for bot_id, event_id, event_ms, offset in rows]
+
+
+async def identities_of_other_epochs(
+    store: Store,
+    topic: Topic,
+    *,
+    source: str,
+    epoch: str,
+    partitions: Sequence[int],
+    span: int,
+    first_open_ms: int,
+) -> list[tuple[int, str, str, int]]:
+    """(partition, bot, event id, event time in ms) of open intervals, flushed from other lives of the topic.
+
+    Of each partition the latest `span`, latest first.
+    """
+    rows = await store.rows(
+        sql("identities_of_other_epochs"),
+        {
+            "raw": topic.value,
+            "topic": source,
+            "epoch": epoch,
+            "partitions": partitions,
+            "span": span,
+            "first_open_ms": first_open_ms,
+            "since_ms": first_open_ms - _AHEAD_MS,
+        },
+    )
+    return [(partition, bot_id, event_id, event_ms) for partition, bot_id, event_id, event_ms in rows]
 
 
 async def now_ms(store: Store) -> float:

@@ -21,12 +21,14 @@ from cyclopts import Parameter
 
 from pipeline import logs
 from pipeline.config import Command, Loaded, Settings, default_text, load
-from pipeline.errors import RestartNeeded
+from pipeline.errors import Misconfigured, RestartNeeded
 
 HARD_EXIT: Final = timedelta(seconds=27)
 """After a signal to stop, a process that has not come to its end by then is ended as it is."""
 
 DEMO_DATA_DIR: Final = Path("footfall-demo")
+DEMO_RATE: Final = 2.0
+"""Events a second: enough to see the page move, and little enough for the week before not to look empty beside it."""
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -83,17 +85,28 @@ def up(
             help=f"With lively traffic of forty bots; data in ./{DEMO_DATA_DIR} unless told otherwise.",
         ),
     ] = False,
+    demo_rate: Annotated[
+        float | None,
+        Parameter(help="Of the demo's traffic: events a second.", show_default=lambda _: DEMO_RATE),
+    ] = None,
     config: ConfigFile = None,
     settings: Shared = None,
 ) -> None:
     loaded = _start("up", settings, config)
     read = loaded.settings
+    if demo_rate is not None and not demo:
+        raise Misconfigured("--demo-rate is of no use without --demo")
     if demo and loaded.origins["data_dir"] == "default":
         # Bots that do not exist are not to get among those that do.
         read = read.model_copy(update={"data_dir": DEMO_DATA_DIR})
     from pipeline.embedded.up import up
 
-    _serve(lambda stop: up(read, stop=stop, ready=lambda url: _print(f"Footfall is ready: {url}"), demo=demo))
+    rate = (DEMO_RATE if demo_rate is None else demo_rate) if demo else None
+
+    def ready(url: str) -> None:
+        _print(f"Footfall is ready: {url}")
+
+    _serve(lambda stop: up(read, stop=stop, ready=ready, demo_rate=rate))
 
 
 def worker(*, config: ConfigFile = None, settings: Shared = None) -> None:

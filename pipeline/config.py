@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     broker_port: int = Field(
         default=19092, ge=1, le=65535, description="Port of the broker that `up` embeds."
     )
+    broker_memory_limit_mib: int = Field(
+        default=512,
+        ge=32,
+        description="Memory at which `up` replaces the packaged broker, which keeps all it ever took, MiB.",
+    )
     clickhouse: Annotated[str, AfterValidator(_is_clickhouse)] = Field(
         default="embedded", description="`embedded` (`up` only) or a URL such as http://host:8123."
     )
@@ -153,6 +158,10 @@ class Settings(BaseSettings):
         default=None, description="PEM bundle for ClickHouse's certificate; none: the system's."
     )
 
+    collector_closed_file: OptionalFile = Field(
+        default=None,
+        description="While this file exists, posted events are refused with 503 and what it says.",
+    )
     flush_interval_seconds: float = Field(
         default=0.5, gt=0, le=60, description="How long a worker gathers records before it writes them."
     )

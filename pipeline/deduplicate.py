@@ -39,6 +39,12 @@ class IdentityMemory:
         for identity, offset in known:
             self._first_offset.setdefault(identity, offset)
 
+    def load_earlier(self, identity: int) -> None:
+        """Remember one more of a log that this one follows, the latest first: as if both were one."""
+        memory = self._first_offset
+        memory[identity] = -len(memory) - 1
+        memory.move_to_end(identity, last=False)
+
     def _forget_before(self, offset: int) -> None:
         memory = self._first_offset
         while memory:

@@ -133,6 +133,16 @@ class Flow:
             self._store, self.topic, epoch=self.epoch, partitions=partitions, first_open_ms=first_open_ms
         ):
             windows[partition].load([(bot_id, start, snapshot)])
+        for partition, bot, event_id, ms in await ledger.identities_of_other_epochs(
+            self._store,
+            self.topic,
+            source=self.source,
+            epoch=self.epoch,
+            partitions=partitions,
+            span=DEFAULT_SPAN,
+            first_open_ms=first_open_ms,
+        ):
+            states[partition].memory.load_earlier(identity(bot, event_id, ms))
         for partition, state in states.items():
             state.window = windows[partition]
             if state.position > 0:

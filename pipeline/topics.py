@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Collection
@@ -72,6 +73,8 @@ class BrokerConnection:
     """Empty: no SASL, and neither user nor password."""
     user: str = ""
     password: str = field(default="", repr=False)
+    client_id: str = ""
+    """What clients call themselves; empty: as aiokafka has it."""
 
     def aiokafka_options(self) -> dict[str, Any]:
         """Keyword arguments that every client, producer, consumer and admin client of aiokafka takes.
@@ -80,6 +83,8 @@ class BrokerConnection:
         """
         protocol = f"SASL_{self._transport}" if self.sasl_mechanism else self._transport
         options: dict[str, Any] = {"bootstrap_servers": self.bootstrap, "security_protocol": protocol}
+        if self.client_id:
+            options["client_id"] = self.client_id
         if self.tls:
             options["ssl_context"] = self._ssl_context()
         elif self.ca_file is not None:
@@ -106,6 +111,11 @@ class BrokerConnection:
             return ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:  # ssl.SSLError is one
             raise Misconfigured(f"cannot use the broker CA file {self.ca_file}: {error}") from error
+
+
+def worker_client_id(process: int) -> str:
+    """What the worker that is this process calls itself to the broker, and in the ledger."""
+    return f"{socket.gethostname()}-{process}"
 
 
 @asynccontextmanager

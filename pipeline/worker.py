@@ -7,7 +7,6 @@ import gc
 import importlib
 import logging
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,7 +28,13 @@ from pipeline.enrich import Geography
 from pipeline.errors import Misconfigured, RestartNeeded, Unavailable
 from pipeline.progress import Progress
 from pipeline.seal import seal
-from pipeline.topics import broker_answers, broker_client, ensure_topics, topic_epochs
+from pipeline.topics import (
+    broker_answers,
+    broker_client,
+    ensure_topics,
+    topic_epochs,
+    worker_client_id,
+)
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -124,7 +129,7 @@ async def _run(settings: Settings, health: Health, clock: StoreClock, stop: asyn
         if stop.is_set():
             return
         geography = Geography(settings.geoip_database)
-        worker = f"{socket.gethostname()}-{os.getpid()}"
+        worker = worker_client_id(os.getpid())
         app = App(settings, store=store, geography=geography, worker=worker, now_ms=clock.now_ms)
         configure(app)
         for topic in Topic:

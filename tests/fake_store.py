@@ -74,6 +74,15 @@ class FakeStore:
         if query == sql("ledger_positions"):
             return list(self.positions(given["topic"], given["epoch"], given["partitions"]).items())
         for topic in (Topic.BOT_REQUESTS, Topic.TOKEN_USAGES):
+            if query == sql("identities_of_other_epochs") and given["raw"] == topic:
+                return [
+                    (row["source_partition"], row["bot_id"], row["event_id"], row["event_ms"])
+                    for row in reversed(self.tables.get(f"footfall.{topic}", []))
+                    if row["source_epoch"] != given["epoch"]
+                    and row["source_partition"] in given["partitions"]
+                    and row["source_offset"] < self._reached(row)
+                    and row["event_ms"] >= given["first_open_ms"]
+                ]
             if query == sql(f"open_cells_{topic}"):
                 return [
                     (partition, bot, start, None, *snapshot)
@@ -90,6 +99,11 @@ class FakeStore:
                 }
                 return [(bot, event_id, ms, offset) for offset, bot, event_id, ms in sorted(found)]
         raise AssertionError(f"no answer to: {query}")
+
+    def _reached(self, row: Row) -> int:
+        """Where the ledger of a raw row's partition stands."""
+        partition = row["source_partition"]
+        return self.positions(row["source_topic"], row["source_epoch"], [partition]).get(partition, 0)
 
     # --- what readers see
 

@@ -21,16 +21,20 @@ _START_SECONDS: Final = 20.0
 class PackagedBroker:
     """One broker process on 127.0.0.1. Start it from the main thread: see `dies_with_parent`."""
 
-    def __init__(self, *, port: int, log_file: Path) -> None:
-        """`log_file` is written anew at each start."""
-        self._port = port
+    def __init__(self, *, port: int, log_file: Path, advertised_port: int | None = None) -> None:
+        """`port` 0 is another free one at each start. Clients are told of `advertised_port`, where there is a `Gate`.
+
+        `log_file` is written anew at each start.
+        """
+        self._wanted_port = self.port = port
+        self._advertised_port = advertised_port
         self._log_file = log_file
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def bootstrap(self) -> str:
         """`host:port` for clients."""
-        return f"{HOST}:{self._port}"
+        return f"{HOST}:{self._advertised_port or self.port}"
 
     @property
     def pid(self) -> int:
@@ -44,11 +48,11 @@ class PackagedBroker:
         not come up.
         """
         binary = _binary()
-        self._check_port_is_free()
+        self.port = self._free_port()
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
-        url = f"tcp://{self.bootstrap}"
         command = [binary, "broker", "--cluster-id", "footfall", "--storage-engine", "memory://tansu/"]
-        command += ["--listener-url", url, "--advertised-listener-url", url]
+        command += ["--listener-url", f"tcp://{HOST}:{self.port}"]
+        command += ["--advertised-listener-url", f"tcp://{self.bootstrap}"]
         with self._log_file.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *dies_with_parent(command),
@@ -64,6 +68,11 @@ class PackagedBroker:
         except TimeoutError:
             await self.stop()
             raise Unavailable(f"the broker did not accept connections in {_START_SECONDS:.0f} s") from None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self._running().returncode
 
     async def wait(self) -> int:
         """Its exit code, once it has ended; negative for a signal."""
@@ -94,17 +103,16 @@ class PackagedBroker:
             raise RuntimeError("the broker has not been started")
         return self._process
 
-    def _check_port_is_free(self) -> None:
+    def _free_port(self) -> int:
         # Asked before, for the broker itself exits with 0 when its port is taken.
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, self._port))
+                probe.bind((HOST, self._wanted_port))
             except OSError as error:
-                raise Misconfigured(
-                    f"the broker cannot have port {self._port} of {HOST} ({error.strerror}): "
-                    "stop what listens there, or choose another one with --broker-port"
-                ) from error
+                raise port_taken(self._wanted_port, error) from error
+            port: int = probe.getsockname()[1]
+            return port
 
     async def _accepts(self) -> None:
         process = self._running()
@@ -112,13 +120,21 @@ class PackagedBroker:
             if process.returncode is not None:
                 raise Unavailable(f"the broker ended with {process.returncode}; see {self._log_file}")
             try:
-                _, writer = await asyncio.open_connection(HOST, self._port)
+                _, writer = await asyncio.open_connection(HOST, self.port)
             except OSError:
                 await asyncio.sleep(0.02)
             else:
                 writer.close()
                 await writer.wait_closed()
                 return
+
+
+def port_taken(port: int, error: OSError) -> Misconfigured:
+    """Why the broker's port cannot be had, and what to do."""
+    return Misconfigured(
+        f"the broker cannot have port {port} of {HOST} ({error.strerror}): "
+        "stop what listens there, or choose another one with --broker-port"
+    )
 
 
 def _binary() -> str:

@@ -6,23 +6,21 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from clickhouse import ledger
-from clickhouse.client import StoreError, connect
-from pipeline.config import Settings
+from clickhouse.client import StoreAddress, StoreError, connect
 from pipeline.errors import FootfallError
-from pipeline.topics import broker_client, topic_epochs
+from pipeline.topics import BrokerConnection, broker_client, topic_epochs
 from schemas.topics import Topic
 
 
-async def undurable(settings: Settings) -> int | None:
+async def undurable(connection: BrokerConnection, address: StoreAddress, *, prefix: str) -> int | None:
     """How many records of the three topics the ledger does not account for; None when nobody can say."""
     try:
-        return await _undurable(settings)
+        return await _undurable(connection, address, [prefix + topic for topic in Topic])
     except (FootfallError, KafkaError, StoreError):
         return None
 
 
-async def _undurable(settings: Settings) -> int:
-    connection, sources = settings.broker_connection(), [settings.topic_prefix + topic for topic in Topic]
+async def _undurable(connection: BrokerConnection, address: StoreAddress, sources: list[str]) -> int:
     async with broker_client(connection) as client:
         epochs = await topic_epochs(client, sources)
     consumer = AIOKafkaConsumer(*sources, **connection.aiokafka_options(), enable_auto_commit=False)
@@ -32,7 +30,7 @@ async def _undurable(settings: Settings) -> int:
     finally:
         await consumer.stop()
     left = 0
-    async with connect(settings.store_address()) as store:
+    async with connect(address) as store:
         for source in sources:
             wanted = {tp.partition: end for tp, end in ends.items() if tp.topic == source}
             durable = await ledger.positions(

@@ -9,8 +9,8 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from pipeline.config import ENVIRONMENT_PREFIX, Command, Settings
@@ -58,9 +58,10 @@ def describe(code: int) -> str:
 class Child:
     """One command as a process. It dies with us, and is started again when it ends without being told to."""
 
-    def __init__(self, command: Command, settings: Settings, *words: str) -> None:
-        """`words` are what the command line has besides settings."""
+    def __init__(self, command: Command, settings: Settings, *words: str, tells: bool = False) -> None:
+        """`words` are what the command line has besides settings. If it `tells`, its results go to our log."""
         self.command = command
+        self._tells = tells
         self._words = words
         self._environment = {
             name: value
@@ -115,15 +116,6 @@ class Child:
         finally:
             self._may_run.set()
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Within, it stands still and does nothing at all."""
-        self._send(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._send(signal.SIGCONT)
-
     async def stop(self, *, seconds: float) -> None:
         """End it for good: SIGTERM, and SIGKILL when it has not ended after so many seconds."""
         self._is_over = True
@@ -141,7 +133,8 @@ class Child:
                 *dies_with_parent(self.command_line()),
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,  # ours says when all of it is ready, and nothing else
+                # Ours says when all of it is ready, and nothing else.
+                stdout=sys.stderr if self._tells else asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C in a terminal is for us, who drain first
             )
             return self._process

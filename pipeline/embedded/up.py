@@ -16,14 +16,14 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from pipeline.config import Settings, flag
 from pipeline.demo_geography import write_demo_geography
-from pipeline.embedded.broker import PackagedBroker
-from pipeline.embedded.supervise import Child, Deaths, describe
+from pipeline.embedded.supervise import Child
+from pipeline.embedded.trial import TrialBroker
 from pipeline.errors import Misconfigured
 
 LET_GO_SECONDS: Final = 3.0
@@ -33,11 +33,6 @@ REBALANCE_SECONDS: Final = 0.5
 SESSION_SECONDS: Final = 2.0
 """The packaged broker makes whoever joins wait half of the longer of these; there is no second worker to wait for."""
 
-BROKERLESS_SECONDS: Final = 3.0
-"""For the worker to finish what it has when the broker is gone."""
-
-DEMO_RATE: Final = "2"
-"""Events a second: enough to see the page move, and little enough for the week before not to look empty beside it."""
 DEMO_BACKFILL: Final = "7d"
 
 # A stop takes 26 s at most, so that 30 s are kept whatever hangs.
@@ -52,11 +47,15 @@ log = logging.getLogger(__name__)
 
 
 async def up(
-    settings: Settings, *, stop: asyncio.Event, ready: Callable[[str], None], demo: bool = False
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[str], None],
+    demo_rate: float | None = None,
 ) -> None:
     """Run everything until `stop` is set; call `ready` with the page's address once posted events will be counted.
 
-    With `demo` there is traffic: see `docs/simulate.md`.
+    With `demo_rate` there is traffic, of so many events a second: see `docs/simulate.md`.
 
     A part that `settings` names elsewhere (`broker`, `clickhouse`) is used and not started. After `stop` what the
     packaged broker has accepted is first brought into the store.
@@ -67,60 +66,62 @@ async def up(
     with _data_dir_locked(settings.data_dir):
         settings = _with_ports(settings)
         await _check_ports(settings)
-        if demo and settings.geoip_database is None:
+        if demo_rate is not None and settings.geoip_database is None:
             places = settings.data_dir / "demo-places.mmdb"
             write_demo_geography(places)
             settings = settings.model_copy(update={"geoip_database": places})
-        await _Parts(settings, demo=demo).run(stop, ready)
+        await _Parts(settings, demo_rate=demo_rate).run(stop, ready)
 
 
 class _Parts:
     """What `up` consists of."""
 
-    def __init__(self, settings: Settings, *, demo: bool) -> None:
+    def __init__(self, settings: Settings, *, demo_rate: float | None) -> None:
         self._settings = settings
-        self._broker: PackagedBroker | None = None
+        self._broker: TrialBroker | None = None
         self._store: Child | None = None
         self._is_ready = False
         # What the others are told: where broker and store are, as if they were anybody's.
         told: dict[str, object] = {}
         if settings.broker == "embedded":
-            self._broker = PackagedBroker(
-                port=settings.broker_port, log_file=settings.data_dir / "broker.log"
-            )
             told |= _defaults("broker_sasl_mechanism", "broker_user", "broker_password_file")
             told |= _defaults("broker_tls", "broker_ca_file")
-            told["broker"] = self._broker.bootstrap
+            told["broker"] = settings.broker_connection().bootstrap
             told["broker_rebalance_timeout_seconds"] = REBALANCE_SECONDS
             told["broker_session_timeout_seconds"] = SESSION_SECONDS
+            told["collector_closed_file"] = settings.data_dir / "collector-closed"
         if settings.clickhouse == "embedded":
             self._store = Child("store", settings)
             told |= _defaults("clickhouse_user", "clickhouse_password_file", "clickhouse_ca_file")
             told["clickhouse"] = settings.store_address().url
         self._told = settings.model_copy(update=told)
+        if settings.broker == "embedded":
+            self._broker = TrialBroker(self._told)
         self._worker = Child("worker", self._told)
         self._web = Child("web", self._told)
         self._traffic: list[Child] = []
-        if demo:
-            words = ["--rate", DEMO_RATE, "--backfill", DEMO_BACKFILL]
-            self._traffic.append(Child("simulate", self._told, *words))
+        if demo_rate is not None:
+            words = ["--rate", str(demo_rate), "--backfill", DEMO_BACKFILL]
+            self._traffic.append(Child("simulate", self._told, *words, tells=True))
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Until `stop` is set, or something is wrong that a start does not cure."""
         children = [child for child in (self._store, self._web, self._worker) if child is not None]
         children += self._traffic
         tasks: list[asyncio.Task[object]] = []
+        keeping: asyncio.Task[object] | None = None
         try:
             if self._broker is not None:
-                log.warning(
-                    "the packaged broker is for trying out: it keeps nothing when it stops, and its memory grows with "
-                    "every byte produced. To keep events, run Apache Kafka and name it with --broker host:port"
-                )
                 await self._broker.start()
-                tasks.append(asyncio.create_task(self._keep_broker(self._broker)))
             tasks += [asyncio.create_task(child.keep_running()) for child in children]
+            if self._broker is not None:
+                keeping = asyncio.create_task(self._broker.keep(self._worker, self._traffic))
+                tasks.append(keeping)
             tasks.append(asyncio.create_task(self._begin(ready)))
             await _until_set(stop, tasks)
+            if keeping is not None:  # wherever it is: nothing is replaced any more
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
             await self._drain()
         finally:
             for task in tasks:
@@ -140,30 +141,6 @@ class _Parts:
         self._is_ready = True
         ready(f"http://[{host}]:{settings.port}/" if ":" in host else f"http://{host}:{settings.port}/")
 
-    async def _keep_broker(self, broker: PackagedBroker) -> None:
-        """Start the broker again when it dies: with it dies every event that is not in the store yet."""
-        deaths = Deaths("the packaged broker")
-        while True:
-            code = await broker.wait()
-            from pipeline.topics import ensure_topics
-
-            pause = deaths.another(code)
-            log.error(
-                "the packaged broker ended with %s, and with it went what it had accepted and the worker had not "
-                "stored yet; starting an empty one",
-                describe(code),
-            )
-            # The worker's positions belong to the dead broker's topics: it begins anew with the new ones.
-            async with AsyncExitStack() as held:
-                for child in (self._worker, *self._traffic):
-                    await held.enter_async_context(child.held(seconds=BROKERLESS_SECONDS))
-                await asyncio.sleep(pause)
-                await broker.stop()
-                # What is produced to a topic before it is created, this broker takes, and hides when it is.
-                with self._web.frozen():
-                    await broker.start()
-                    await ensure_topics(self._told.broker_connection(), prefix=self._told.topic_prefix)
-
     # --- stopping, in the direction of the flow
 
     async def _drain(self) -> None:
@@ -172,15 +149,14 @@ class _Parts:
         await self._web.stop(seconds=WEB_STOP_SECONDS)
         if self._broker is None:
             return  # a broker that stays keeps what is left
-        from pipeline.embedded.drain import undurable
-
         log.info("bringing what was accepted into the store")
         left: int | None = None
+        await self._broker.hold(self._worker)
         try:
             # Before it was ready hardly anything was accepted, and topics or tables may not even be there.
             async with asyncio.timeout(DRAIN_SECONDS if self._is_ready else UNREADY_DRAIN_SECONDS):
                 while left != 0:
-                    left = await undurable(self._told)
+                    left = await self._broker.undurable()
                     await asyncio.sleep(0.1)
         except TimeoutError:
             log.error(

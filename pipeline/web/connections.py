@@ -44,6 +44,7 @@ class Connections:
         self.topic_prefix: Final = settings.topic_prefix
         self._store_address = replace(settings.store_address(), request_timeout_seconds=_STORE_SECONDS)
         self._broker = settings.broker_connection()
+        self._closed_file = settings.collector_closed_file
         self._day_counts: dict[tuple[Topic, ...], tuple[float, DayCounts]] = {}
         self._store: Store | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -60,7 +61,11 @@ class Connections:
 
     @property
     def producer(self) -> AIOKafkaProducer:
-        """Raises Unavailable until the broker has answered for the first time."""
+        """Raises Unavailable until the broker has answered for the first time, and while the collector is closed."""
+        if self._closed_file is not None and self._closed_file.exists():
+            raise Unavailable(
+                self._closed_file.read_text(encoding="utf-8").strip() or "The collector is closed."
+            )
         if self._producer is None:
             raise Unavailable(
                 "The broker does not answer yet. Send everything again in a moment: that is safe."

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from pipeline.embedded.broker import PackagedBroker
+from pipeline.publish import Publisher
+from pipeline.topics import BrokerConnection
+from schemas.topics import Topic
 from tests.footfall import Footfall, footfall
 from tests.kafka import free_port
 
@@ -32,9 +39,9 @@ class Up:
 
     def __init__(self, directory: Path, *more: str) -> None:
         self.directory, self.data_dir = directory, directory / "data"
-        self.port, self.store_port = free_port(), free_port()
+        self.port, self.store_port, self.broker_port = free_port(), free_port(), free_port()
         self._words = ["--data-dir", str(self.data_dir), "--port", str(self.port)]
-        self._words += ["--broker-port", str(free_port()), "--store-port", str(self.store_port)]
+        self._words += ["--broker-port", str(self.broker_port), "--store-port", str(self.store_port)]
         self._words += ["--metrics-port", "0", "--log-format", "console", *more]
         self.run: Footfall | None = None
         self._events = 0
@@ -85,10 +92,10 @@ class Up:
         answer = httpx.post(f"{self.url}/api/v1/events/bot_requests", json=events, timeout=30)
         assert answer.status_code == 202, answer.text
 
-    def total(self) -> int:
+    def total(self, bot: str = "bot") -> int:
         """Requests of the bot as the API says; -1 while it does not."""
         try:
-            answer = httpx.get(f"{self.url}/api/v1/bots/bot/summary", timeout=10)
+            answer = httpx.get(f"{self.url}/api/v1/bots/{bot}/summary", timeout=10)
         except httpx.TransportError:
             return -1
         if answer.status_code != 200:
@@ -96,11 +103,11 @@ class Up:
         total: int = answer.json()["data"]["total_requests"]
         return total
 
-    def counts(self, expected: int) -> None:
+    def counts(self, expected: int, *, bot: str = "bot") -> None:
         """Return once the API's total is what it should be; it must never be more."""
 
         def is_counted() -> bool:
-            total = self.total()
+            total = self.total(bot)
             assert total <= expected
             return total == expected
 
@@ -234,6 +241,129 @@ def test_a_broker_that_dies_is_replaced_by_an_empty_one_and_that_is_said(up: Up)
     up.eventually(lambda: up.total() > before)
     assert up.sql("SELECT uniqExact(source_epoch) FROM footfall.bot_requests")[0][0] == epochs + 1
     assert "what it had accepted and the worker had not stored yet" in " ".join(up.running.log.split())
+
+
+# --- a broker with a limit
+
+
+class Traffic:
+    """Requests of 2 kB that do not compress, posted or produced until they are accepted."""
+
+    def __init__(self, up: Up) -> None:
+        self._up = up
+        self._stop = threading.Event()
+        self.posted: list[list[dict[str, Any]]] = []
+        """What was answered with 202, a list per answer."""
+        self.produced = self.malformed = 0
+        self.refusals: list[httpx.Response] = []
+        self._threads = [threading.Thread(target=self._post), threading.Thread(target=self._produce)]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _event(self, bot: str, number: int) -> dict[str, Any]:
+        return {
+            "bot_id": bot,
+            "event_id": f"{number}",
+            "event_time": int(time.time() * 1000),
+            "endpoint": "api",
+            "page_url": f"https://a.example/{random.randbytes(950).hex()}",
+        }
+
+    def _post(self) -> None:
+        with httpx.Client(base_url=self._up.url, timeout=30) as client:
+            while not self._stop.is_set():
+                events = [self._event("posted", 100 * len(self.posted) + number) for number in range(100)]
+                while (answer := client.post("/api/v1/events/bot_requests", json=events)).status_code != 202:
+                    assert answer.status_code == 503, answer.text
+                    self.refusals.append(answer)
+                    assert client.get("/api/v1/bots").status_code == 200
+                    time.sleep(0.2)
+                self.posted.append(events)
+                time.sleep(0.01)
+
+    def _produce(self) -> None:
+        async def produce() -> None:
+            connection = BrokerConnection(bootstrap=f"127.0.0.1:{self._up.broker_port}")
+            async with Publisher(connection, prefix="") as publisher:
+                while not self._stop.is_set():
+                    event = self._event("produced", self.produced)
+                    records = [Record(msgspec.json.encode(event))]
+                    if self.produced % 100 == 0:
+                        records.append(Record(b"no event %d" % self.malformed))
+                        self.malformed += 1
+                    await publisher.publish(records, lambda _: None)
+                    self.produced += 1
+
+        asyncio.run(produce())
+
+
+@dataclass(frozen=True)
+class Record:
+    """A bot request as it is published; all with one key."""
+
+    value: bytes
+    topic: Topic = Topic.BOT_REQUESTS
+    key: bytes = b"bot"
+
+
+def test_a_full_broker_is_replaced_under_traffic_and_everything_counts_once(tmp_path: Path) -> None:
+    with Up(tmp_path, "--broker-memory-limit-mib", "32") as up:
+        first_line = up.running.log.splitlines()[0]
+        assert "At 32 MiB (--broker-memory-limit-mib)" in first_line
+        sizes: dict[int, int] = {}
+        with Traffic(up) as traffic:
+
+            def is_replaced_twice() -> bool:
+                pid = up.running.children().get("broker")
+                if pid is not None:
+                    sizes[pid] = max(sizes.get(pid, 0), resident_bytes(pid))
+                time.sleep(0.2)
+                return len(sizes) > 2
+
+            up.eventually(is_replaced_twice, within=120)
+            up.eventually(lambda: "after" in up.running.log.rpartition("taken the packaged")[2])
+        assert max(sizes.values()) < 64 * 2**20
+        up.eventually(up.is_ready)
+
+        posted = sum(map(len, traffic.posted))
+        assert posted > 0
+        assert traffic.produced > 0
+        up.counts(posted, bot="posted")
+        up.counts(traffic.produced, bot="produced")
+        assert up.sql("SELECT uniqExact(value) FROM footfall.dead_letters") == [[traffic.malformed]]
+        assert up.sql("SELECT uniqExact(source_epoch) FROM footfall.bot_requests")[0][0] >= 3
+
+        # Refused as RFC 9457 has it, and with the reason.
+        refused = [answer for answer in traffic.refusals if "is full" in answer.text]
+        assert len(refused) >= 2
+        for answer in refused:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["type"] == "unavailable"
+            assert int(answer.headers["retry-after"]) > 0
+
+        # What the first broker took is known to the third, before any interval is sealed.
+        again = httpx.post(f"{up.url}/api/v1/events/bot_requests", json=traffic.posted[0], timeout=30)
+        assert again.status_code == 202
+        up.post()
+        up.counts(1)
+        intervals = "SELECT sum(requests) FROM footfall_v1.bot_requests_15m WHERE bot_id = 'posted'"
+        assert up.sql(intervals) == [[posted]]
+        assert up.running.stop() == 0
+
+
+def resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 # --- from start to stop

@@ -94,6 +94,7 @@ def test_every_command_takes_every_setting_and_says_its_default(command: str) ->
         (["replay", "file"], "--as"),
         (["replay", "file", "--as", "xml"], "--as"),
         (["up", "--port", "x", "--broker", "nowhere"], "--broker (FOOTFALL_BROKER)"),
+        (["up", "--demo-rate", "5"], "--demo-rate"),
         (["worker"], "--clickhouse (FOOTFALL_CLICKHOUSE)"),
         (["config", "--config", "/no/such.toml"], "/no/such.toml"),
     ],

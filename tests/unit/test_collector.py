@@ -1,13 +1,32 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
+from pipeline.config import Settings
 from pipeline.errors import Unavailable
 from pipeline.web.collector import Room, _body
+from pipeline.web.connections import Connections
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("Back at noon.\n", "Back at noon."), ("", "The collector is closed.")]
+)
+def test_while_a_file_closes_the_collector_it_says_why(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "closed"
+    settings = Settings(clickhouse="http://127.0.0.1:1", broker="127.0.0.1:1", collector_closed_file=file)
+    kept = Connections(settings)
+    for _ in range(2):
+        file.write_text(text)
+        with pytest.raises(Unavailable, match=reason):
+            _ = kept.producer
+        file.unlink()
+        with pytest.raises(Unavailable, match="The broker does not answer yet"):
+            _ = kept.producer
 
 
 def test_requests_share_the_room_there_is() -> None:

@@ -60,6 +60,15 @@ def test_a_worker_that_takes_over_decides_alike(log: list[tuple[int, int]], data
     assert decisions(taken_over, log[position:]) == decided[position:]
 
 
+@given(st.integers(1, 2 * SPAN), st.integers(0, 2 * SPAN))
+def test_a_log_that_follows_another_is_as_one_with_it(before_its_end: int, offset: int) -> None:
+    memory = IdentityMemory(SPAN)
+    for number in range(1, 2 * SPAN + 1):  # the latest first
+        memory.load_earlier(number)
+    assert memory.is_duplicate(before_its_end, offset) == (before_its_end + offset <= SPAN)
+    assert not memory.is_duplicate(0, offset)
+
+
 @given(logs)
 def test_what_lies_further_back_than_the_span_is_forgotten(log: list[tuple[int, int]]) -> None:
     memory = IdentityMemory(SPAN)

@@ -248,6 +248,22 @@ def test_another_life_of_a_topic_begins_at_its_beginning() -> None:
     assert asyncio.run(resume()) == {0: -1}
 
 
+def test_another_life_of_a_topic_knows_what_was_flushed_in_the_lives_before() -> None:
+    store, _ = consumed([event(event_id="1"), event(event_id="2")])
+    never_flushed = {**store.tables["footfall.bot_requests"][0], "event_id": "3", "source_offset": 2}
+    store.tables["footfall.bot_requests"].append(never_flushed)  # its writer crashed before the cells
+
+    async def consume() -> None:
+        worker = Worker(store)
+        await worker.resume(0, 1, epoch="00000000-0000-4000-8000-000000000002")
+        repeated = [event(event_id=name) for name in ("2", "3", "1", "4")]
+        await worker.consume({0: records(repeated), 1: records([event(event_id="1")])})
+
+    asyncio.run(consume())
+    again = {row["partition"]: (row["events"], row["duplicates"]) for row in store.ledger()[1:]}
+    assert again == {0: (2, 2), 1: (1, 0)}
+
+
 def test_a_resume_asks_the_store_until_it_answers() -> None:
     store = FakeStore()
     store.queries_failing = 20

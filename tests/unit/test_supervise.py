@@ -131,24 +131,3 @@ def test_a_child_that_does_not_want_to_end_is_killed() -> None:
             await task
 
     asyncio.run(run())
-
-
-def test_a_frozen_child_stands_still_and_goes_on_afterwards(tmp_path: Path) -> None:
-    ticks = tmp_path / "ticks"
-
-    def count() -> int:
-        return len(ticks.read_text()) if ticks.exists() else 0
-
-    async def run() -> None:
-        child = Scripted(f"while :; do printf x >> {ticks}; sleep 0.02; done")
-        async with kept_running(child) as task:
-            await until(lambda: count() > 0)
-            with child.frozen():
-                await asyncio.sleep(0.2)  # a signal takes its time
-                before = count()
-                await asyncio.sleep(0.3)
-                assert count() == before
-            await until(lambda: count() > before)
-            assert not task.done()
-
-    asyncio.run(run())
