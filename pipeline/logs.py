@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Final, Literal
 
 import structlog
@@ -105,6 +107,8 @@ def set_up(log_format: Literal["auto", "console", "json"], *, process: str) -> N
         library.propagate = True
         library.setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda of: _log_uncaught(of.exc_type, of.exc_value, of.exc_traceback, of.thread)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -114,4 +118,19 @@ def set_up(log_format: Literal["auto", "console", "json"], *, process: str) -> N
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
+    )
+
+
+def _log_uncaught(
+    exc_type: type[BaseException],
+    error: BaseException | None,
+    traceback: TracebackType | None,
+    thread: threading.Thread | None = None,
+) -> None:
+    """What nobody caught is a log line like any other: a raw traceback among JSON is lost to who collects it."""
+    if error is None or issubclass(exc_type, KeyboardInterrupt):
+        return
+    where = "the main thread" if thread is None else thread.name
+    logging.getLogger(__name__).critical(
+        "an exception ended %s", where, exc_info=(exc_type, error, traceback)
     )

@@ -104,3 +104,27 @@ def test_a_traceback_does_not_tell_the_values_of_variables(form: str) -> None:
     _, lines = said(form)
     assert "ZeroDivisionError" in "".join(lines)
     assert "geheim" not in "".join(lines)
+
+
+def test_what_nobody_caught_is_a_line_like_any_other() -> None:
+    program = """
+import threading
+from pipeline import logs
+logs.set_up("json", process="worker")
+def broken():
+    raise ConnectionResetError("by peer")
+thread = threading.Thread(target=broken, name="fetcher")
+thread.start()
+thread.join()
+broken()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    entries = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [entry["message"] for entry in entries] == [
+        "an exception ended fetcher",
+        "an exception ended the main thread",
+    ]
+    assert {entry["exception"][0]["exc_type"] for entry in entries} == {"ConnectionResetError"}
