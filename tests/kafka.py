@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -51,25 +52,41 @@ class Kafka:
     """One broker, the same over `stop` or `kill` and `start`: it keeps its port and its log."""
 
     def __init__(
-        self, directory: Path, *, protocol: str = "PLAINTEXT", properties: dict[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        protocol: str = "PLAINTEXT",
+        properties: dict[str, str] | None = None,
+        proxies: Mapping[int, int] | None = None,
     ) -> None:
         """Everything it writes goes below `directory`.
 
         `protocol` is what clients have to speak: SASL_SSL and its like want `properties` as well, which are
-        added to, or replace, its own.
+        added to, or replace, its own. `proxies` are further ports to listen on, each with the port of the proxy
+        before it: clients that come through a proxy are sent back to it.
         """
         self._directory = directory
         self._java, self._jars = java(), jars()
         self._port, controller_port = free_port(), free_port()
+        ours = f"{protocol}://127.0.0.1:{self._port}"
+        behind = [(f"PROXY{n}", port, proxy) for n, (port, proxy) in enumerate((proxies or {}).items())]
         self._process: subprocess.Popen[bytes] | None = None
         self._properties = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"{protocol}://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"{protocol}://127.0.0.1:{self._port}",
-            "listener.security.protocol.map": f"{protocol}:{protocol},CONTROLLER:PLAINTEXT",
+            "listeners": ",".join(
+                [ours, f"CONTROLLER://127.0.0.1:{controller_port}"]
+                + [f"{name}://127.0.0.1:{port}" for name, port, _ in behind]
+            ),
+            "advertised.listeners": ",".join(
+                [ours] + [f"{name}://127.0.0.1:{proxy}" for name, _, proxy in behind]
+            ),
+            "listener.security.protocol.map": ",".join(
+                [f"{protocol}:{protocol}", "CONTROLLER:PLAINTEXT"]
+                + [f"{name}:{protocol}" for name, _, _ in behind]
+            ),
             "inter.broker.listener.name": protocol,
             "log.dirs": str(directory / "log"),
             "offsets.topic.replication.factor": "1",
@@ -79,6 +96,7 @@ class Kafka:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
             "auto.create.topics.enable": "false",
             "delete.topic.enable": "true",
             "file.delete.delay.ms": "100",

@@ -248,7 +248,7 @@ def _last_votes(votes: Iterable[Vote]) -> list[Vote]:
 
 def _request(said: Json) -> Request:
     ip = _address(said.get("ip", ""))
-    country, region, city = _place(ip)
+    country, region, city = place(ip)
     browser, client_class = client(_cut(said.get("user_agent", ""), 1000))
     return Request(
         **_identity(said),
@@ -285,10 +285,11 @@ def _vote(said: Json) -> Vote:
 
 
 def _identity(said: Json) -> Json:
-    return {"bot_id": said["bot_id"], "event_id": said["event_id"], "event_ms": _ms(said["event_time"])}
+    return {"bot_id": said["bot_id"], "event_id": said["event_id"], "event_ms": event_ms(said["event_time"])}
 
 
-def _ms(time: int | str) -> int:
+def event_ms(time: int | str) -> int:
+    """Milliseconds since the epoch of an `event_time`."""
     if isinstance(time, int):
         return time
     return (datetime.fromisoformat(time) - EPOCH) // timedelta(milliseconds=1)
@@ -312,10 +313,10 @@ def _address(said: str) -> str:
     return str(mapped or address)
 
 
-def _place(ip: str) -> tuple[str, str, str]:
-    """Country, region, city by the test database."""
+def place(ip: str, networks: Mapping[str, Json] = DOCUMENTATION_NETWORKS) -> tuple[str, str, str]:
+    """Country, region, city by a test database."""
     if ip:
-        for network, record in DOCUMENTATION_NETWORKS.items():
+        for network, record in networks.items():
             if ip_address(ip) in ip_network(network):
                 return (
                     record.get("country", {}).get("iso_code", ""),

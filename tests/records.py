@@ -131,25 +131,29 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
 
 def everything_in(bootstrap: str, topic: str) -> list[Record]:
     """All records that the topic holds, partition by partition."""
-
-    async def run() -> list[Record]:
-        found: list[Record] = []
-        async with AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 << 20
-        ) as consumer:
-            partitions = await _partitions(consumer, topic)
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            ends = await consumer.end_offsets(partitions)
-            while any([await consumer.position(partition) < end for partition, end in ends.items()]):
-                delivered = await consumer.getmany(timeout_ms=1000)
-                found += [_record(record) for records in delivered.values() for record in records]
-        return sorted(found, key=lambda record: (record.partition, record.offset))
-
-    return asyncio.run(run())
+    return asyncio.run(records_after(bootstrap, topic, {}))
 
 
-def commit(bootstrap: str, group: str, topic: str, offset: int) -> None:
+async def records_after(bootstrap: str, topic: str, positions: Mapping[int, int]) -> list[Record]:
+    """The topic's records from these positions on, or from the first one held, to its end as it is now."""
+    found: list[Record] = []
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 << 20
+    ) as consumer:
+        partitions = await _partitions(consumer, topic)
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        for partition in partitions:
+            if partition.partition in positions:
+                consumer.seek(partition, positions[partition.partition])
+        ends = await consumer.end_offsets(partitions)
+        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+            delivered = await consumer.getmany(timeout_ms=1000)
+            found += [_record(record) for records in delivered.values() for record in records]
+    return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+def commit(bootstrap: str, group: str, topic: str, offset: int | Mapping[int, int]) -> None:
     """Commit `offset` for every partition of the topic, on behalf of a group that has no members now."""
 
     async def run() -> None:
@@ -158,7 +162,11 @@ def commit(bootstrap: str, group: str, topic: str, offset: int) -> None:
         ) as consumer:
             partitions = await _partitions(consumer, topic)
             consumer.assign(partitions)
-            await consumer.commit(dict.fromkeys(partitions, offset))
+            await consumer.commit(
+                dict.fromkeys(partitions, offset)
+                if isinstance(offset, int)
+                else {partition: offset[partition.partition] for partition in partitions}
+            )
 
     asyncio.run(run())
 

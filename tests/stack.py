@@ -127,7 +127,7 @@ class Stack:
 
     def start_web(self) -> None:
         """Start page and API."""
-        web = self._start("web")
+        web = self.web = self._start("web")
 
         def holds() -> bool:
             assert web.process.poll() is None, f"the web has ended: {tail(web)}"
@@ -135,11 +135,12 @@ class Stack:
 
         eventually(holds, 45, lambda: f"the web is not ready: {tail(web)}")
 
-    def start_worker(self) -> Worker:
+    def start_worker(self, directory: str | None = None, **environment: str) -> Worker:
         """One more worker, which may not be ready yet."""
         port = free_port()
-        directory = f"worker-{len(self.workers) + 1}"
-        worker = Worker(self._start("worker", directory, FOOTFALL_METRICS_PORT=str(port)), port)
+        directory = directory or f"worker-{len(self.workers) + 1}"
+        environment["FOOTFALL_METRICS_PORT"] = str(port)
+        worker = Worker(self._start("worker", directory, **environment), port)
         self.workers.append(worker)
         return worker
 
