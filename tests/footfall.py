@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,13 +43,17 @@ class Footfall:
     """A command that runs until it is stopped. Its output goes to files below `directory`."""
 
     def __init__(
-        self, directory: Path, *words: str | Path, environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *words: str | Path,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._out, self._err = directory / f"{words[0]}.out", directory / f"{words[0]}.err"
         with self._out.open("wb") as out, self._err.open("ab") as err:
             self.process = subprocess.Popen(
-                dies_with_parent([*COMMAND, *map(str, words)]),
+                dies_with_parent([*command, *map(str, words)]),
                 env=clean_environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

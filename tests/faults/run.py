@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import tempfile
 import time
 from collections import Counter, deque
@@ -39,6 +40,11 @@ class Report:
     events: int = 0
     seconds: float = 0.0
     drained_seconds: float = 0.0
+    """After the last fault."""
+
+    def table(self) -> str:
+        """How many of each kind."""
+        return "\n".join(f"{count:5}  {kind}" for kind, count in sorted(self.counted.items()))
 
 
 def run(
@@ -149,14 +155,13 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), metavar="KIND")
     parser.add_argument("--keep", type=Path, help="a new directory, for data and logs that stay")
     given = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="footfall-faults-") as directory:
         report = run(
             given.keep or Path(directory), seed=given.seed, faults=given.faults, events=given.events, rate=given.rate,
             kinds=given.kinds,
         )  # fmt: skip
-    for kind, count in sorted(report.counted.items()):
-        print(f"{count:5}  {kind}")
-    print(report)
+    print(report.table())
 
 
 if __name__ == "__main__":
