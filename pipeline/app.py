@@ -22,7 +22,7 @@ from pipeline.flow import Decoded, Flow
 from pipeline.insist import Abandoned, Insistence
 from pipeline.sink import Sink
 from pipeline.topics import BrokerConnection, broker_client, topic_epochs
-from pipeline.transport import Consumer
+from pipeline.transport import Consumer, NoTables
 from schemas.topics import Topic
 
 
@@ -65,6 +65,7 @@ class App(faust.App):
             topic_disable_leader=True,
             value_serializer="raw",
             web_enabled=False,
+            TableManager=NoTables,
         )
         self.flush_interval_seconds = settings.flush_interval_seconds
         self.connection = connection

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableM
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from aiokafka.errors import KafkaError
+from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 READING_SECONDS = 1.0
+FETCH_WAIT_MS = 250
+"""How long the broker may hold a fetch that finds nothing. It answers in turn: what else is asked waits as long."""
 CUT_BACK = (
     "Was the broker restored to an older state? New records would take offsets that count as consumed: "
     "make the topic anew, or bring its log back."
@@ -220,6 +223,7 @@ class Consumer(AIOKafkaConsumer):
 class _ConsumerThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: AIOKafkaTransport) -> Any:
         consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust's 1500 cannot be set
         # Faust asks for it only when it keeps transactions of its own; producers may keep theirs.
         consumer._isolation_level = "read_committed"
         return consumer
@@ -242,6 +246,14 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         """The position after the last record of each partition that a consumer may read."""
         ends: Mapping[TP, int] = await self.call_thread(self._ensure_consumer().end_offsets, list(partitions))
         return ends
+
+
+class NoTables(TableManager):
+    """Faust waits for a second for tables to register. We have none, and a start is an outage for its partitions."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class Transport(AIOKafkaTransport):
