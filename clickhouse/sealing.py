@@ -42,7 +42,6 @@ async def find(
     store: Store,
     topic: Topic,
     *,
-    version: int,
     began: int,
     touched_from_ms: int,
     due_from_ms: int,
@@ -50,9 +49,8 @@ async def find(
     open_until_ms: int,
     settled_us: int,
     guard_us: int,
-    limit: int,
 ) -> int:
-    """Queue up to `limit` intervals that a pass that `began` then has still to seal; how many there were."""
+    """Queue, under its beginning, the intervals that a pass that `began` then has to seal; how many there are."""
     await store.command(
         sql("seal_find"),
         {
@@ -60,7 +58,6 @@ async def find(
             "raw": topic.value,
             "cells": f"{topic}_cells",
             "rollup": f"{topic}_15m",
-            "version": version,
             "began": began,
             "touched_from_ms": touched_from_ms,
             "due_from_ms": due_from_ms,
@@ -68,15 +65,15 @@ async def find(
             "open_until_ms": open_until_ms,
             "settled_us": settled_us,
             "guard_us": guard_us,
-            "limit": limit,
         },
     )
-    return int((await store.rows(sql("seal_queued"), {"topic": topic.value, "version": version}))[0][0])
+    return int((await store.rows(sql("seal_queued"), {"topic": topic.value, "version": began}))[0][0])
 
 
-async def seal_intervals(store: Store, topic: Topic, *, version: int) -> None:
-    """Compute the intervals queued under `version` from raw rows."""
-    await store.command(sql(f"seal_15m_{topic}"), {"version": version})
+async def seal_intervals(store: Store, topic: Topic, *, version: int, offset: int, limit: int) -> None:
+    """Compute from raw rows `limit` of the intervals queued under `version`, those after `offset` others."""
+    parameters = {"version": version, "offset": offset, "limit": limit}
+    await store.command(sql(f"seal_15m_{topic}"), parameters)
 
 
 async def seal_days(store: Store, topic: Topic, last: LastPass, *, version: int, due_before_ms: int) -> None:

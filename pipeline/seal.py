@@ -20,7 +20,7 @@ is: a row that was given its time of ingestion earlier may have become readable 
 LOOK_BACK_MS = 2 * GUARD_MS
 """How far before the last pass rows are looked for."""
 MAX_INTERVALS = 5_000
-"""As many are sealed by one statement; bounds the store's memory."""
+"""As many are sealed by one statement; bounds its time and the store's memory."""
 
 
 async def seal(store: Store, topic: Topic, *, partitions: int) -> bool:
@@ -44,27 +44,20 @@ async def seal(store: Store, topic: Topic, *, partitions: int) -> bool:
 async def _seal_due(
     store: Store, topic: Topic, last: sealing.LastPass, *, began: int, due_before_ms: int
 ) -> None:
-    """Seal intervals, so many at a time, until none is left; then the days that they belong to."""
-    version = began
-    while True:
-        found = await sealing.find(
-            store,
-            topic,
-            version=version,
-            began=began,
-            touched_from_ms=last.version // 1000 - LOOK_BACK_MS,
-            due_from_ms=last.provisional_from_ms,
-            due_before_ms=due_before_ms,
-            open_until_ms=began // 1000 + AHEAD_MS - SLACK_MS,
-            settled_us=SETTLED_MS * 1000,
-            guard_us=GUARD_MS * 1000,
-            limit=MAX_INTERVALS,
-        )
-        if found:
-            await sealing.seal_intervals(store, topic, version=version)
-            metrics.SEALED_INTERVALS.labels(topic=topic).inc(found)
-        if found < MAX_INTERVALS:
-            break
-        version = await sealing.clock_us(store)
+    """Seal the intervals that are due, so many at a time; then the days that they belong to."""
+    found = await sealing.find(
+        store,
+        topic,
+        began=began,
+        touched_from_ms=last.version // 1000 - LOOK_BACK_MS,
+        due_from_ms=last.provisional_from_ms,
+        due_before_ms=due_before_ms,
+        open_until_ms=began // 1000 + AHEAD_MS - SLACK_MS,
+        settled_us=SETTLED_MS * 1000,
+        guard_us=GUARD_MS * 1000,
+    )
+    for offset in range(0, found, MAX_INTERVALS):
+        await sealing.seal_intervals(store, topic, version=began, offset=offset, limit=MAX_INTERVALS)
+        metrics.SEALED_INTERVALS.labels(topic=topic).inc(min(MAX_INTERVALS, found - offset))
     # Also of what an earlier pass queued and did not come to.
-    await sealing.seal_days(store, topic, last, version=version, due_before_ms=due_before_ms)
+    await sealing.seal_days(store, topic, last, version=began, due_before_ms=due_before_ms)

@@ -36,8 +36,8 @@ SEAL = {
         SELECT bot_id, toStartOfInterval(event_time, INTERVAL 900000 MILLISECOND) AS start, count(), max(event_time),
             sumMap(map(endpoint, toUInt64(1))), sumMap(map(country, toUInt64(1))),
             sumMap(map(browser, toUInt64(1))), sumMap(map(client_class, toUInt64(1))),
-            CAST(uniqExactIfState(ip, ip != ''), 'AggregateFunction(uniqExact, String)'),
-            CAST(uniqExactIfState(chat_id, chat_id != ''), 'AggregateFunction(uniqExact, String)'),
+            CAST(uniqExactIfState(sipHash64(ip), ip != ''), 'AggregateFunction(uniqExact, UInt64)'),
+            CAST(uniqExactIfState(sipHash64(chat_id), chat_id != ''), 'AggregateFunction(uniqExact, UInt64)'),
             toUInt64(1)
         FROM footfall.bot_requests FINAL
         WHERE event_time < fromUnixTimestamp64Milli({before_ms:Int64}) GROUP BY bot_id, start""",

@@ -1,4 +1,7 @@
 -- Aggregates of bot_requests: what agents hold of open intervals (cells), and what the sealer wrote from raw rows (15m, 1d).
+--
+-- Sets of IPs and conversations hold the 64-bit hash of each (sipHash64), which cannot be compressed and is most of what
+-- rollups take on disk. Two that share one count as one: of a million, one is missed in 37 million sets.
 
 -- One row per bot, open interval, topic epoch and partition. A worker writes a cell's whole counts again with every flush:
 -- the snapshot with the greatest last_offset holds, so writing one twice, or an older one late, changes nothing. Sets are
@@ -18,9 +21,9 @@ CREATE TABLE IF NOT EXISTS footfall.bot_requests_cells
                        by_browser Map(String, UInt64), by_client_class Map(String, UInt64), is_closed UInt8))
                    COMMENT 'All counts as of last_offset; closed: too many values, the sealer has to count',
     ips_in         Array(String) EPHEMERAL,
-    ips            AggregateFunction(uniqExact, String) DEFAULT arrayReduce('uniqExactState', ips_in) COMMENT 'Distinct caller IPs',
+    ips            AggregateFunction(uniqExact, UInt64) DEFAULT arrayReduce('uniqExactState', arrayMap(ip -> sipHash64(ip), ips_in)) COMMENT 'Distinct caller IPs',
     chats_in       Array(String) EPHEMERAL,
-    chats          AggregateFunction(uniqExact, String) DEFAULT arrayReduce('uniqExactState', chats_in) COMMENT 'Distinct conversations'
+    chats          AggregateFunction(uniqExact, UInt64) DEFAULT arrayReduce('uniqExactState', arrayMap(chat -> sipHash64(chat), chats_in)) COMMENT 'Distinct conversations'
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (bot_id, interval_start, epoch, partition)
@@ -40,8 +43,8 @@ CREATE TABLE IF NOT EXISTS footfall.bot_requests_15m
     by_country      Map(LowCardinality(String), UInt64) COMMENT 'Requests by country, empty key for unknown',
     by_browser      Map(LowCardinality(String), UInt64) COMMENT 'Requests by browser, empty key for unknown',
     by_client_class Map(LowCardinality(String), UInt64) COMMENT 'Requests by client class, empty key for unknown',
-    ips             AggregateFunction(uniqExact, String) COMMENT 'Distinct caller IPs; absent ones are not counted',
-    chats           AggregateFunction(uniqExact, String) COMMENT 'Distinct conversations; absent ones are not counted',
+    ips             AggregateFunction(uniqExact, UInt64) COMMENT 'Distinct caller IPs; absent ones are not counted',
+    chats           AggregateFunction(uniqExact, UInt64) COMMENT 'Distinct conversations; absent ones are not counted',
     version         UInt64               COMMENT 'When the sealer began to read raw rows, microseconds since the epoch'
 )
 ENGINE = ReplacingMergeTree(version)
@@ -60,8 +63,8 @@ CREATE TABLE IF NOT EXISTS footfall.bot_requests_1d
     by_country      Map(LowCardinality(String), UInt64) COMMENT 'Requests by country, empty key for unknown',
     by_browser      Map(LowCardinality(String), UInt64) COMMENT 'Requests by browser, empty key for unknown',
     by_client_class Map(LowCardinality(String), UInt64) COMMENT 'Requests by client class, empty key for unknown',
-    ips             AggregateFunction(uniqExact, String) COMMENT 'Distinct caller IPs; absent ones are not counted',
-    chats           AggregateFunction(uniqExact, String) COMMENT 'Distinct conversations; absent ones are not counted',
+    ips             AggregateFunction(uniqExact, UInt64) COMMENT 'Distinct caller IPs; absent ones are not counted',
+    chats           AggregateFunction(uniqExact, UInt64) COMMENT 'Distinct conversations; absent ones are not counted',
     version         UInt64               COMMENT 'When the sealer began to read raw rows, microseconds since the epoch'
 )
 ENGINE = ReplacingMergeTree(version)

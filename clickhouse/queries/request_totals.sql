@@ -28,8 +28,8 @@ FROM
     SELECT
         count(),
         toUnixTimestamp64Milli(max(event_time)),
-        CAST(uniqExactIfState(ip, ip != ''), 'AggregateFunction(uniqExact, String)'),
-        CAST(uniqExactIfState(chat_id, chat_id != ''), 'AggregateFunction(uniqExact, String)')
+        CAST(uniqExactIfState(sipHash64(ip), ip != ''), 'AggregateFunction(uniqExact, UInt64)'),
+        CAST(uniqExactIfState(sipHash64(chat_id), chat_id != ''), 'AggregateFunction(uniqExact, UInt64)')
     FROM footfall.bot_requests FINAL
     WHERE bot_id = {bot:String}
       AND ((event_time >= {head_start:DateTime64(3, 'UTC')} AND event_time < {head_end:DateTime64(3, 'UTC')})

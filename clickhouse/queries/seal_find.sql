@@ -1,5 +1,5 @@
--- Which intervals have to be computed from raw rows now: at most {limit}, the oldest first. Reads raw rows ingested lately,
--- those of intervals that came due since the last pass, and what is sealed already.
+-- Which intervals have to be computed from raw rows now. Reads raw rows ingested lately, those of intervals that came due
+-- since the last pass, and what is sealed already.
 --
 -- An interval touched by a row at t is sealed at every pass until t has settled, and once more when the guard has passed:
 -- by then a row that was given its ingested_at earlier but became readable later is there too. One not due yet is left to
@@ -29,7 +29,7 @@ WITH
         FROM (SELECT bot_id, interval_start, touched_at FROM touched UNION ALL SELECT bot_id, interval_start, toInt64(0) FROM come_due)
         GROUP BY bot_id, interval_start
     )
-SELECT {topic:String}, {version:UInt64}, bot_id, interval_start
+SELECT {topic:String}, {began:Int64}, bot_id, interval_start
 FROM candidates
 LEFT JOIN
 (
@@ -53,5 +53,3 @@ WHERE (interval_start < due_before
   AND (sealed_at <= touched_at + {settled_us:Int64}
        OR (sealed_at < touched_at + {guard_us:Int64} AND {began:Int64} >= touched_at + {guard_us:Int64})
        OR sealed_at = 0)
-ORDER BY interval_start, bot_id
-LIMIT {limit:UInt32}
