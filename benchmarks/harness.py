@@ -21,8 +21,10 @@ from pathlib import Path
 import httpx
 
 from pipeline.embedded.child import dies_with_parent
+from pipeline.embedded.kafka import jars
+from pipeline.errors import Misconfigured
 from tests.footfall import clean_environment
-from tests.kafka import Kafka, jars
+from tests.kafka import Kafka
 from tests.stack import Stack, Worker
 
 ROOT = Path(__file__).parent.parent
@@ -193,7 +195,7 @@ def where_and_when() -> str:
     versions = [f"{package} {version(package)}" for package in PACKAGES]
     try:
         versions.append("Apache " + next(jars().glob("kafka_2*.jar")).stem.replace("kafka_2.13-", "Kafka "))
-    except FileNotFoundError:
+    except Misconfigured:
         versions.append("no Apache Kafka")
     return "\n".join(
         [

@@ -143,6 +143,9 @@ class App(faust.App):
         except (KafkaError, ProducerSendError) as error:
             raise Unavailable(f"dead letters were not taken: {error!r}") from error
 
+    def _create_directories(self) -> None:
+        """Faust's hook. There are no tables to keep: nothing is written where the worker happens to run."""
+
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         """Faust's hook. Faust would commit and restart the agent, which then swallows events: the worker stops."""
         self.fail(error)

@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         default=Path("footfall-data"), description="Where `up` and `store` keep their data."
     )
     broker: Annotated[str, AfterValidator(_is_broker)] = Field(
-        default="embedded", description="`embedded` (`up` only) or host:port[,host:port]; `kafka` not yet."
+        default="embedded", description="`embedded`, `kafka` (both `up` only) or host:port[,host:port]."
     )
     broker_port: int = Field(
         default=19092, ge=1, le=65535, description="Port of the broker that `up` embeds."
@@ -187,11 +187,16 @@ class Settings(BaseSettings):
         """Arguments alone: `load` merges the sources itself, to know where each value came from."""
         return (init_settings,)
 
+    @property
+    def runs_broker(self) -> bool:
+        """Whether the broker is one that `up` runs itself."""
+        return self.broker in ("embedded", "kafka")
+
     def broker_connection(self) -> BrokerConnection:
-        """Where the broker is and how to log in; for `embedded` the one that `up` runs."""
+        """Where the broker is and how to log in; for `embedded` and `kafka` the one that `up` runs."""
         from pipeline.topics import BrokerConnection
 
-        if self.broker == "embedded":
+        if self.runs_broker:
             return BrokerConnection(bootstrap=f"{_EMBEDDED_HOST}:{self.broker_port}")
         return BrokerConnection(
             bootstrap=self.broker,
@@ -370,16 +375,13 @@ def _contradictions(settings: Settings, command: Command) -> Iterator[tuple[str,
 
 
 def _broker_contradictions(settings: Settings, command: Command) -> Iterator[tuple[str, str]]:
-    if settings.broker == "embedded":
+    if settings.runs_broker:
         if command != "up":
             example = f"{_EMBEDDED_HOST}:{settings.broker_port}"
             yield (
                 "broker",
-                f"is needed as host:port: `embedded` is for `footfall up` (whose own is {example})",
+                f"is needed as host:port: `{settings.broker}` is for `footfall up` (whose own is {example})",
             )
-        return
-    if settings.broker == "kafka":
-        yield "broker", "cannot be `kafka` yet: start Apache Kafka yourself and name it as host:port"
         return
     if settings.broker_sasl_mechanism:
         if not settings.broker_user:
@@ -424,7 +426,7 @@ def _unreadable(settings: Settings, *names: str) -> Iterator[tuple[str, str]]:
 
 def _port_clashes(settings: Settings) -> Iterator[tuple[str, str]]:
     names = ["port", "metrics_port"]
-    names += ["broker_port"] if settings.broker == "embedded" else []
+    names += ["broker_port"] if settings.runs_broker else []
     names += ["store_port"] if settings.clickhouse == "embedded" else []
     owner: dict[int, str] = {}
     for name in names:

@@ -12,6 +12,8 @@ from typing import NoReturn
 
 import pytest
 
+from pipeline.embedded.kafka import jars, java
+from pipeline.errors import Misconfigured
 from tests import kafka as harness
 from tests.api import Api
 from tests.geo import write_geo_database
@@ -35,9 +37,9 @@ def free_port() -> int:
 def kafka_installed() -> None:
     """For tests that start a Kafka of their own (to kill it, say)."""
     try:
-        harness.jars()
-        harness.java()
-    except FileNotFoundError as error:
+        jars()
+        java()
+    except Misconfigured as error:
         missing(str(error))
 
 

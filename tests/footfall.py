@@ -111,7 +111,8 @@ class Footfall:
             except OSError:  # it has just ended
                 continue
             if parent == self.pid and len(words) > 1:  # one that was killed a moment ago has none
-                found["broker" if "broker" in words else words[-2]] = int(stat.parent.name)
+                is_broker = {"broker", "kafka.Kafka"} & set(words)
+                found["broker" if is_broker else words[-2]] = int(stat.parent.name)
         return found
 
     def stop(self, how: signal.Signals = signal.SIGTERM, *, within: float = 30) -> int:

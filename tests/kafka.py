@@ -6,8 +6,6 @@ Its jars come from `$KAFKA_HOME/libs`, else from `.kafka/libs` in the project's 
 from __future__ import annotations
 
 import atexit
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.embedded.child import dies_with_parent
+from pipeline.embedded.kafka import jars, java
 
 # StorageTool refuses an id that begins with a dash, which a random one does now and then.
 CLUSTER_ID = "Zm9vdGZhbGwtdGVzdHMtMQ"
@@ -29,23 +28,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def jars() -> Path:
-    """The directory of Kafka's jars. Raises FileNotFoundError, saying what to do."""
-    home = os.environ.get("KAFKA_HOME")
-    libs = Path(home) / "libs" if home else Path(__file__).parent.parent / ".kafka" / "libs"
-    if not any(libs.glob("kafka_*.jar")):
-        raise FileNotFoundError(f"no Kafka jars in {libs}: run `make kafka`, or set KAFKA_HOME")
-    return libs
-
-
-def java() -> str:
-    """The path of Java. Raises FileNotFoundError."""
-    path = shutil.which("java")
-    if path is None:
-        raise FileNotFoundError("no java on PATH: install Java 17")
-    return path
 
 
 class Kafka:

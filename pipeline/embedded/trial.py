@@ -66,7 +66,7 @@ class TrialBroker:
         log.warning(
             "the packaged broker is for trying out: it keeps nothing when it stops, and its memory grows with every "
             "byte produced. At %d MiB (%s) events are refused for some seconds, until all it holds is counted and an "
-            "empty one has taken its place. To keep events, run Apache Kafka and name it with --broker host:port",
+            "empty one has taken its place. To keep events use --broker kafka, or a Kafka of yours: --broker host:port",
             limit,
             flag("broker_memory_limit_mib"),
         )

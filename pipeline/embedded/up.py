@@ -22,6 +22,7 @@ from typing import Final
 
 from pipeline.config import Settings, flag
 from pipeline.demo_geography import write_demo_geography
+from pipeline.embedded.kafka import kafka, kafka_command
 from pipeline.embedded.supervise import Child
 from pipeline.embedded.trial import TrialBroker
 from pipeline.errors import Misconfigured
@@ -41,7 +42,7 @@ WEB_STOP_SECONDS: Final = 3.0
 DRAIN_SECONDS: Final = 10.0
 UNREADY_DRAIN_SECONDS: Final = 1.0
 WORKER_STOP_SECONDS: Final = 7.0
-STORE_STOP_SECONDS: Final = 5.0
+LAST_STOP_SECONDS: Final = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -79,30 +80,32 @@ class _Parts:
     def __init__(self, settings: Settings, *, demo_rate: float | None) -> None:
         self._settings = settings
         self._broker: TrialBroker | None = None
+        self._kafka: Child | None = None
         self._store: Child | None = None
         self._is_ready = False
         # What the others are told: where broker and store are, as if they were anybody's.
         told: dict[str, object] = {}
-        if settings.broker == "embedded":
+        if settings.runs_broker:
             told |= _defaults("broker_sasl_mechanism", "broker_user", "broker_password_file")
             told |= _defaults("broker_tls", "broker_ca_file")
             told["broker"] = settings.broker_connection().bootstrap
+        if settings.broker == "embedded":
             told["broker_rebalance_timeout_seconds"] = REBALANCE_SECONDS
             told["broker_session_timeout_seconds"] = SESSION_SECONDS
             told["collector_closed_file"] = settings.data_dir / "collector-closed"
         if settings.clickhouse == "embedded":
-            self._store = Child("store", settings)
+            self._store = Child.of("store", settings)
             told |= _defaults("clickhouse_user", "clickhouse_password_file", "clickhouse_ca_file")
             told["clickhouse"] = settings.store_address().url
         self._told = settings.model_copy(update=told)
         if settings.broker == "embedded":
             self._broker = TrialBroker(self._told)
-        self._worker = Child("worker", self._told)
-        self._web = Child("web", self._told)
+        self._worker = Child.of("worker", self._told)
+        self._web = Child.of("web", self._told)
         self._traffic: list[Child] = []
         if demo_rate is not None:
             words = ["--rate", str(demo_rate), "--backfill", DEMO_BACKFILL]
-            self._traffic.append(Child("simulate", self._told, *words, tells=True))
+            self._traffic.append(Child.of("simulate", self._told, *words, tells=True))
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Until `stop` is set, or something is wrong that a start does not cure."""
@@ -111,12 +114,15 @@ class _Parts:
         tasks: list[asyncio.Task[object]] = []
         keeping: asyncio.Task[object] | None = None
         try:
+            command = await kafka_command() if self._settings.broker == "kafka" else None
             if self._broker is not None:
                 await self._broker.start()
             tasks += [asyncio.create_task(child.keep_running()) for child in children]
             if self._broker is not None:
                 keeping = asyncio.create_task(self._broker.keep(self._worker, self._traffic))
                 tasks.append(keeping)
+            if command is not None:
+                tasks.append(asyncio.create_task(self._keep_kafka(command)))
             tasks.append(asyncio.create_task(self._begin(ready)))
             await _until_set(stop, tasks)
             if keeping is not None:  # wherever it is: nothing is replaced any more
@@ -140,6 +146,10 @@ class _Parts:
         await _answers_200(host, settings.port, "/readyz")
         self._is_ready = True
         ready(f"http://[{host}]:{settings.port}/" if ":" in host else f"http://{host}:{settings.port}/")
+
+    async def _keep_kafka(self, command: list[str]) -> None:
+        self._kafka = await kafka(self._settings, command)
+        await self._kafka.keep_running()
 
     # --- stopping, in the direction of the flow
 
@@ -175,8 +185,9 @@ class _Parts:
         last: list[Awaitable[None]] = []
         if self._broker is not None:
             last.append(self._broker.stop())
-        if self._store is not None:
-            last.append(self._store.stop(seconds=STORE_STOP_SECONDS))
+        last += [
+            child.stop(seconds=LAST_STOP_SECONDS) for child in (self._kafka, self._store) if child is not None
+        ]
         await asyncio.gather(*last)
 
 
@@ -272,7 +283,7 @@ def _with_ports(settings: Settings) -> Settings:
 async def _check_ports(settings: Settings) -> None:
     """Raises Misconfigured naming every port that is taken, and the setting that moves it."""
     wanted = [("port", settings.host), ("metrics_port", settings.host)]
-    wanted += [("broker_port", "127.0.0.1")] if settings.broker == "embedded" else []
+    wanted += [("broker_port", "127.0.0.1")] if settings.runs_broker else []
     wanted += [("store_port", "127.0.0.1")] if settings.clickhouse == "embedded" else []
     deadline = time.monotonic() + LET_GO_SECONDS
     while problems := [

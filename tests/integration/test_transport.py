@@ -521,7 +521,11 @@ def listening_ports() -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="needs Linux's /proc")
-def test_faust_listens_on_no_port(group: Group) -> None:
+def test_faust_listens_on_no_port_and_leaves_nothing_where_it_runs(
+    group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
     async def run() -> None:
         before = listening_ports()
         server = await asyncio.start_server(lambda *_: None, "127.0.0.1")
@@ -534,3 +538,4 @@ def test_faust_listens_on_no_port(group: Group) -> None:
             assert listening_ports() <= before
 
     asyncio.run(run())
+    assert list(tmp_path.iterdir()) == []

@@ -473,6 +473,42 @@ def test_a_broker_and_a_store_of_ones_own_are_used_and_left_alone(tmp_path: Path
         asyncio.run(run())
 
 
+# --- with a Kafka of its own
+
+
+@pytest.mark.kafka
+def test_with_kafka_nothing_is_lost_by_a_stop_and_the_topics_stay_the_same(
+    tmp_path: Path, kafka_installed: None
+) -> None:
+    with Up(tmp_path, "--broker", "kafka") as up:
+        assert set(up.running.children()) == PARTS
+        assert "for trying out" not in up.running.log
+        up.post(2000)
+        assert up.running.stop() == 0
+        up.start()
+        up.wait()
+        up.counts(2000)
+
+        old = up.kill("broker")
+        up.is_replaced("broker", old)
+        up.eventually(up.is_ready)
+        up.post()
+        up.counts(2001)
+        assert up.sql("SELECT uniqExact(source_epoch) FROM footfall.bot_requests") == [[1]]
+
+        children = up.running.children()
+        assert set(children) == PARTS
+        up.running.stop(signal.SIGKILL)
+        up.eventually(lambda: not any(is_alive(pid) for pid in children.values()), within=5)
+
+
+def test_without_kafkas_jars_it_exits_2_and_says_where_they_come_from(tmp_path: Path) -> None:
+    words = ("up", "--broker", "kafka", "--data-dir", tmp_path / "data", *_free_ports())
+    done = footfall(*words, environment={"KAFKA_HOME": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"no jars of Apache Kafka in {tmp_path}/libs" in done.stderr
+
+
 def _free_ports() -> list[str]:
     words = ["--metrics-port", "0"]
     for name in ("--port", "--broker-port", "--store-port"):

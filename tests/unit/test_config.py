@@ -180,9 +180,11 @@ def test_a_command_ignores_what_it_does_not_use() -> None:
     assert line.startswith("--broker")
 
 
-def test_kafka_in_up_is_refused_for_now() -> None:
-    (line,) = problems({"broker": "kafka"})
-    assert "name it as host:port" in line
+def test_only_up_runs_a_kafka_itself() -> None:
+    assert loaded({"broker": "kafka"}).settings.broker_connection().bootstrap == "127.0.0.1:19092"
+    (line,) = problems({"broker": "kafka", "clickhouse": "http://c"}, command="worker")
+    assert line.startswith("--broker")
+    assert "`kafka` is for `footfall up`" in line
 
 
 def test_sasl_needs_user_and_password_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Settings
-from pipeline.embedded.supervise import Child, Deaths, describe
+from pipeline.embedded.supervise import Child, Deaths, describe, environment
 from pipeline.errors import Misconfigured, RestartNeeded
 
 
@@ -40,12 +40,14 @@ def test_an_exit_code_is_said_in_words() -> None:
 class Scripted(Child):
     """A child whose process is a shell script."""
 
-    def __init__(self, script: str) -> None:
-        super().__init__("worker", Settings(port=4711))
-        self._script = script
-
-    def command_line(self) -> list[str]:
-        return ["/bin/sh", "-c", self._script]
+    def __init__(self, script: str, *, directory: Path | None = None, log_file: Path | None = None) -> None:
+        super().__init__(
+            "worker",
+            lambda: ["/bin/sh", "-c", script],
+            environment(Settings(port=4711)),
+            directory=directory,
+            log_file=log_file,
+        )
 
 
 @asynccontextmanager
@@ -103,6 +105,17 @@ def test_a_child_gets_our_settings_and_no_others(tmp_path: Path, monkeypatch: py
     assert "FOOTFALL_PORT=4711" in environment
     assert "UNRELATED=kept" in environment
     assert not any(line.startswith("FOOTFALL_CONFIG") for line in environment)
+
+
+def test_a_child_may_run_elsewhere_and_say_everything_to_a_file(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    async def run() -> None:
+        child = Scripted("pwd; pwd >&2; sleep 60", directory=tmp_path, log_file=log)
+        async with kept_running(child):
+            await until(lambda: log.exists() and log.read_text() == f"{tmp_path}\n" * 2)
+
+    asyncio.run(run())
 
 
 def test_a_held_child_does_not_run_until_it_is_let_go() -> None:
