@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Final, Literal
 
 from clickhouse.client import Parameters, Store, StoreError, sql
@@ -19,6 +20,8 @@ from schemas.topics import Topic
 
 INTERVAL_MS: Final = 15 * 60 * 1000
 """Length of the intervals that rollups hold."""
+DAY_MS: Final = 24 * 60 * 60 * 1000
+"""Length of the UTC days that rollups hold too."""
 
 Filters = Mapping[str, Sequence[str]]
 """Column → the values that match; '' is the unknown one."""
@@ -86,22 +89,51 @@ class Span:
         """For queries of raw rows."""
         return {"bot": self.bot_id, "start": _time(self.start_ms), "end": _time(self.end_ms)}
 
-    def parts(self) -> Parameters:
-        """For queries that read whole intervals from rollups and the cut ones at both ends from raw rows."""
+    def parts(self, sealed_until_ms: int = 0, *, has_days: bool = True) -> Parts:
+        """For queries that read from rollups as much as there is.
+
+        Whole intervals are sealed that lie before `sealed_until_ms`; of them whole days have rows of their own, for
+        queries that can use them.
+        """
         start, end = self.in_calendar()
         inner_start = start + -start % INTERVAL_MS
         inner_end = end - end % INTERVAL_MS
         if inner_start >= inner_end:
             inner_start = inner_end = end
-        return {
-            "bot": self.bot_id,
-            "head_start": _time(start),
-            "head_end": _time(inner_start),
-            "inner_start": _time(inner_start),
-            "inner_end": _time(inner_end),
-            "tail_start": _time(inner_end),
-            "tail_end": _time(end),
+        open_start = min(max(sealed_until_ms, inner_start), inner_end)
+        days_start = inner_start + -inner_start % DAY_MS
+        days_end = open_start - open_start % DAY_MS
+        if days_start >= days_end or not has_days:
+            days_start = days_end = inner_end
+        is_there = {
+            "days": days_start < days_end,
+            "intervals": inner_start < days_start or days_end < inner_end,
+            "cells": open_start < inner_end,
+            "rows": start < inner_start or inner_end < end,
         }
+        return Parts(
+            branches=frozenset(name for name, there in is_there.items() if there),
+            parameters={
+                "bot": self.bot_id,
+                "head_start": _time(start),
+                "head_end": _time(inner_start),
+                "inner_start": _time(inner_start),
+                "days_start": _time(days_start),
+                "days_end": _time(days_end),
+                "open_start": _time(open_start),
+                "inner_end": _time(inner_end),
+                "tail_start": _time(inner_end),
+                "tail_end": _time(end),
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A span in parts: where each begins and ends, and which of a query's branches have one that is not empty."""
+
+    branches: frozenset[str]
+    parameters: Parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +194,27 @@ class Bot:
 class Freshness:
     """How far an answer about some topics can be trusted to be complete."""
 
-    data_as_of_ms: int | None
+    data_as_of_ms: int | None = None
     """Every record appended before is visible; None: not known yet."""
-    provisional_from_ms: int | None
-    """What is from then on may still hold duplicates; None: everything may."""
-    consumer_lag_records: int
+    provisional_from_ms: int | None = None
+    """What is before is sealed, and days that are over have rows; what is from then on may still hold duplicates. None:
+    everything may."""
+    consumer_lag_records: int = 0
+
+    @classmethod
+    def of_all(cls, several: Sequence[Freshness]) -> Freshness:
+        """What can be said of an answer about all of them."""
+        return cls(
+            data_as_of_ms=_least([one.data_as_of_ms for one in several]),
+            provisional_from_ms=_least([one.provisional_from_ms for one in several]),
+            consumer_lag_records=sum(one.consumer_lag_records for one in several),
+        )
+
+
+def _least(moments: Sequence[int | None]) -> int | None:
+    """None where one of them is."""
+    known = [moment for moment in moments if moment is not None]
+    return min(known) if len(known) == len(moments) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,15 +241,16 @@ async def is_known_bot(store: Store, bot_id: str) -> bool:
     return bool(is_known)
 
 
-async def freshness(store: Store, topics: Sequence[Topic]) -> Freshness:
-    """Ask it before the question whose answer it is to speak about: then it promises too little, never too much."""
-    names = [topic.value for topic in topics]
-    [(data_as_of, provisional_from, lag)] = await store.rows(sql("freshness"), {"topics": names}, _READ)
-    return Freshness(
-        data_as_of_ms=data_as_of,
-        provisional_from_ms=provisional_from,
-        consumer_lag_records=lag,
-    )
+async def freshness(store: Store) -> Mapping[Topic, Freshness]:
+    """Of each topic. Ask it before the question whose answer it is to speak about: then it promises too little, never
+    too much."""
+    said = {
+        topic: Freshness(
+            data_as_of_ms=data_as_of, provisional_from_ms=provisional_from, consumer_lag_records=lag
+        )
+        for topic, data_as_of, provisional_from, lag in await store.rows(sql("freshness"), {}, _READ)
+    }
+    return {topic: said.get(topic.value, Freshness()) for topic in Topic}
 
 
 async def day_counts(store: Store, topics: Sequence[str]) -> DayCounts:
@@ -213,17 +262,19 @@ async def day_counts(store: Store, topics: Sequence[str]) -> DayCounts:
 async def bots(store: Store, start_ms: int, end_ms: int, *, after: str, limit: int) -> list[Bot]:
     """Bots whose id is greater than `after`, by id, with their requests in `[start_ms, end_ms)`."""
     parts = Span(bot_id="", start_ms=start_ms, end_ms=end_ms).parts()
-    rows = await store.rows(sql("bots"), {**parts, "after": after, "limit": limit}, _READ)
+    rows = await store.rows(sql("bots"), {**parts.parameters, "after": after, "limit": limit}, _READ)
     return [Bot(bot_id=bot, last_request_ms=last or None, requests=n) for bot, last, n in rows]
 
 
-async def request_totals(store: Store, span: Span, filters: Filters) -> RequestTotals:
+async def request_totals(
+    store: Store, span: Span, filters: Filters, *, sealed_until_ms: int = 0
+) -> RequestTotals:
     """The cards about requests."""
     if any(filters.values()):
-        query, parameters = "request_totals_filtered", _filtered(span, filters, Topic.BOT_REQUESTS)
+        query, parameters = sql("request_totals_filtered"), _filtered(span, filters, Topic.BOT_REQUESTS)
     else:
-        query, parameters = "request_totals", span.parts()
-    [(requests, last, ips, chats)] = await store.rows(sql(query), parameters, _READ)
+        query, parameters = _united("request_totals", span.parts(sealed_until_ms))
+    [(requests, last, ips, chats)] = await store.rows(query, parameters, _READ)
     return RequestTotals(
         requests=requests,
         last_request_ms=last if requests else None,
@@ -232,13 +283,15 @@ async def request_totals(store: Store, span: Span, filters: Filters) -> RequestT
     )
 
 
-async def token_totals(store: Store, span: Span, filters: Filters) -> TokenTotals:
+async def token_totals(
+    store: Store, span: Span, filters: Filters, *, sealed_until_ms: int = 0
+) -> TokenTotals:
     """The cards about tokens."""
     if any(filters.values()):
-        query, parameters = "token_totals_filtered", _filtered(span, filters, Topic.TOKEN_USAGES)
+        query, parameters = sql("token_totals_filtered"), _filtered(span, filters, Topic.TOKEN_USAGES)
     else:
-        query, parameters = "token_totals", span.parts()
-    [(input_tokens, output_tokens)] = await store.rows(sql(query), parameters, _READ)
+        query, parameters = _united("token_totals", span.parts(sealed_until_ms))
+    [(input_tokens, output_tokens)] = await store.rows(query, parameters, _READ)
     return TokenTotals(input_tokens=input_tokens, output_tokens=output_tokens)
 
 
@@ -249,35 +302,38 @@ async def feedback_totals(store: Store, span: Span) -> FeedbackTotals:
 
 
 async def request_buckets(
-    store: Store, span: Span, starts: Sequence[int], filters: Filters
+    store: Store, span: Span, starts: Sequence[int], filters: Filters, *, sealed_until_ms: int = 0
 ) -> dict[int, int]:
     """Requests by the start of their bucket. Buckets without any are left out.
 
     `starts` ascend; the first is not after the span's start. Each bucket ends where the next one starts.
     """
-    query, parameters = _bucketed("request_buckets", span, starts, filters, Topic.BOT_REQUESTS)
-    return dict(await store.rows(sql(query), parameters, _READ))
+    query, parameters = _bucketed(Topic.BOT_REQUESTS, span, starts, filters, sealed_until_ms)
+    return dict(await store.rows(query, parameters, _READ))
 
 
 async def token_buckets(
-    store: Store, span: Span, starts: Sequence[int], filters: Filters
+    store: Store, span: Span, starts: Sequence[int], filters: Filters, *, sealed_until_ms: int = 0
 ) -> dict[int, TokenTotals]:
     """Tokens by the start of their bucket, as `request_buckets`."""
-    query, parameters = _bucketed("token_buckets", span, starts, filters, Topic.TOKEN_USAGES)
+    query, parameters = _bucketed(Topic.TOKEN_USAGES, span, starts, filters, sealed_until_ms)
     return {
         start: TokenTotals(input_tokens=input_tokens, output_tokens=output_tokens)
-        for start, input_tokens, output_tokens in await store.rows(sql(query), parameters, _READ)
+        for start, input_tokens, output_tokens in await store.rows(query, parameters, _READ)
     }
 
 
-async def top_requests(store: Store, span: Span, by: str, filters: Filters, *, limit: int) -> Top:
+async def top_requests(
+    store: Store, span: Span, by: str, filters: Filters, *, limit: int, sealed_until_ms: int = 0
+) -> Top:
     """The `limit` most frequent values of the column `by`, ties by value."""
     rollup = _ROLLUPS.get(by)
     if rollup is None or any(filters.values()):
-        query, parameters = "top_requests_filtered", _filtered(span, filters, Topic.BOT_REQUESTS)
+        query, parameters = sql("top_requests_filtered"), _filtered(span, filters, Topic.BOT_REQUESTS)
     else:
-        query, parameters = "top_requests", {**span.parts(), "rollup": rollup}
-    rows = await store.rows(sql(query), {**parameters, "by": by, "limit": limit}, _READ)
+        query, parameters = _united("top_requests", span.parts(sealed_until_ms))
+        parameters = {**parameters, "rollup": rollup}
+    rows = await store.rows(query, {**parameters, "by": by, "limit": limit}, _READ)
     total, unknown = rows[0][2:] if rows else (0, 0)
     values = [(value, requests) for value, requests, _, _ in rows if value][:limit]
     return Top(values=values, total=total, unknown=unknown)
@@ -369,16 +425,47 @@ async def _completed(head: bytes, rest: AsyncGenerator[bytes], row_end: bytes) -
         raise StoreError("the store broke off in the middle of an export")
 
 
+_BUCKETS: Final[Mapping[RowTopic, str]] = {
+    Topic.BOT_REQUESTS: "request_buckets",
+    Topic.TOKEN_USAGES: "token_buckets",
+}
+
+
 def _bucketed(
-    query: str, span: Span, starts: Sequence[int], filters: Filters, topic: RowTopic
+    topic: RowTopic, span: Span, starts: Sequence[int], filters: Filters, sealed_until_ms: int
 ) -> tuple[str, Parameters]:
     # Nothing is stored outside the calendar; of the starts before it one is enough.
     first = max(0, sum(start <= MIN_EVENT_MS for start in starts) - 1)
     within = [start for start in starts[first:] if start <= MAX_EVENT_MS] or starts[:1]
     is_aligned = all(start % INTERVAL_MS == 0 for start in within[1:])
     if any(filters.values()) or not is_aligned:
-        return f"{query}_filtered", {**_filtered(span, filters, topic), "starts": within}
-    return query, {**span.parts(), "starts": within}
+        return sql(f"{_BUCKETS[topic]}_filtered"), {**_filtered(span, filters, topic), "starts": within}
+    query, parameters = _united(_BUCKETS[topic], span.parts(sealed_until_ms, has_days=False))
+    return query, {**parameters, "starts": within}
+
+
+def _united(name: str, parts: Parts) -> tuple[str, Parameters]:
+    """A query and its parameters, without the branches of its union that have nothing to read."""
+    return _with_branches(name, parts.branches), parts.parameters
+
+
+# A comment that is its name, then all up to the next one or to the end of the union.
+_BRANCH: Final = re.compile(r"    -- (\w+)\n.*?\n(?=    UNION ALL\n|\)\n)", re.DOTALL)
+
+
+@cache
+def _with_branches(name: str, branches: frozenset[str]) -> str:
+    # Each branch costs the store a millisecond or two, be there anything to read or not.
+    text = sql(name)
+    found = list(_BRANCH.finditer(text))
+    kept = [branch for branch in found if branch[1] in branches] or found[-1:]
+    return "".join(
+        [
+            text[: found[0].start()],
+            "    UNION ALL\n".join(branch[0] for branch in kept),
+            text[found[-1].end() :],
+        ]
+    )
 
 
 def _filtered(span: Span, filters: Filters, topic: RowTopic) -> Parameters:

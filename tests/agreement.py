@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 ZONES = (
     *("UTC", "Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe", "America/New_York"),
-    *("Europe/Berlin", "Pacific/Chatham"),
+    *("Europe/Berlin", "Pacific/Chatham", "Africa/Casablanca"),
 )
 DIMENSIONS = ("endpoint", "country", "region", "city", "browser", "page_url", "client_class")
 

@@ -1,37 +1,47 @@
 -- How many requests, the latest, and how many distinct IPs and conversations, of one bot in a range.
--- Reads each whole interval's sealed row, or where there is none its cells; the intervals that the range cuts, from
--- deduplicated raw rows.
+-- Reads of each part of the range what has counted most of it: rows of whole UTC days, sealed rows of whole intervals, of
+-- intervals that have none their cells, and of intervals that the range cuts deduplicated raw rows. A branch whose part is
+-- empty is left out.
 SELECT sum(requests), max(last_request_ms), uniqExactMerge(ips), uniqExactMerge(chats)
 FROM
 (
+    -- days
+    SELECT requests, toUnixTimestamp64Milli(last_request) AS last_request_ms, ips, chats
+    FROM footfall.bot_requests_1d FINAL
+    WHERE bot_id = {bot:String} AND interval_start >= {days_start:DateTime64(3, 'UTC')} AND interval_start < {days_end:DateTime64(3, 'UTC')}
+    UNION ALL
+    -- intervals
     SELECT requests, toUnixTimestamp64Milli(last_request) AS last_request_ms, ips, chats
     FROM footfall.bot_requests_15m FINAL
     WHERE bot_id = {bot:String}
-      AND interval_start >= {inner_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}
+      AND ((interval_start >= {inner_start:DateTime64(3, 'UTC')} AND interval_start < {days_start:DateTime64(3, 'UTC')})
+        OR (interval_start >= {days_end:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}))
     UNION ALL
-    SELECT cell.requests, cell.last_request_ms, ips, chats
+    -- cells
+    SELECT cell.requests AS requests, cell.last_request_ms AS last_request_ms, ips, chats
     FROM
     (
         SELECT max(snapshot) AS cell, uniqExactMergeState(ips) AS ips, uniqExactMergeState(chats) AS chats
         FROM footfall.bot_requests_cells
         WHERE bot_id = {bot:String}
-          AND interval_start >= {inner_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}
+          AND interval_start >= {open_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}
           AND interval_start NOT IN
           (
               SELECT interval_start FROM footfall.bot_requests_15m
               WHERE bot_id = {bot:String}
-                AND interval_start >= {inner_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}
+                AND interval_start >= {open_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}
           )
         GROUP BY interval_start, epoch, partition
     )
     UNION ALL
+    -- rows
     SELECT
-        count(),
-        toUnixTimestamp64Milli(max(event_time)),
-        CAST(uniqExactIfState(sipHash64(ip), ip != ''), 'AggregateFunction(uniqExact, UInt64)'),
-        CAST(uniqExactIfState(sipHash64(chat_id), chat_id != ''), 'AggregateFunction(uniqExact, UInt64)')
+        count() AS requests,
+        toUnixTimestamp64Milli(max(event_time)) AS last_request_ms,
+        CAST(uniqExactIfState(sipHash64(ip), ip != ''), 'AggregateFunction(uniqExact, UInt64)') AS ips,
+        CAST(uniqExactIfState(sipHash64(chat_id), chat_id != ''), 'AggregateFunction(uniqExact, UInt64)') AS chats
     FROM footfall.bot_requests FINAL
     WHERE bot_id = {bot:String}
       AND ((event_time >= {head_start:DateTime64(3, 'UTC')} AND event_time < {head_end:DateTime64(3, 'UTC')})
-            OR (event_time >= {tail_start:DateTime64(3, 'UTC')} AND event_time < {tail_end:DateTime64(3, 'UTC')}))
+        OR (event_time >= {tail_start:DateTime64(3, 'UTC')} AND event_time < {tail_end:DateTime64(3, 'UTC')}))
 )

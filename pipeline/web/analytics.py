@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from clickhouse import analytics
-from clickhouse.analytics import DayCounts, Freshness, RowTopic, Span
+from clickhouse.analytics import Freshness, RowTopic, Span
 from clickhouse.client import Store
 from pipeline.web import parameters as of
 from pipeline.web.answers import (
@@ -26,16 +26,14 @@ from pipeline.web.answers import (
     TopEntry,
     said,
 )
-from pipeline.web.connections import Connections, connections
+from pipeline.web.connections import Connections, Fresh, connections
 from pipeline.web.parameters import API
-from pipeline.web.problems import UnknownBot
 from pipeline.web.ranges import Range, bucket_starts, resolve, text, zone
 from schemas.topics import Topic
 
 router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], responses=PROBLEMS, tags=["analytics"])
 
 Kept = Annotated[Connections, Depends(connections)]
-Fresh = tuple[Freshness, DayCounts]
 
 _REQUEST_CARDS = ("total_requests", "unique_ips", "unique_conversations", "last_request")
 _TOKEN_CARDS = ("input_tokens", "output_tokens", "total_tokens")
@@ -52,7 +50,7 @@ async def bots(request: Request, kept: Kept, asked: Annotated[of.OfBots, Query()
     else:
         tz = zone(asked.tz)
         range_, after = resolve(preset="7d", start=None, end=None, tz=tz, now_ms=of.now_ms()), ""
-    fresh = await _freshness(kept, *Topic)
+    fresh = await kept.freshness(*Topic)
     found = await analytics.bots(
         kept.store, range_.start_ms, range_.end_ms, after=after, limit=asked.limit + 1
     )
@@ -79,8 +77,12 @@ async def summary(bot: str, kept: Kept, asked: Annotated[of.OfSummary, Query()])
     token_filters = of.filters_of(asked, Topic.TOKEN_USAGES)
     store, fresh = await _about(kept, bot, *Topic)
     requests, tokens, feedback = await asyncio.gather(
-        analytics.request_totals(store, span, request_filters),
-        analytics.token_totals(store, span, token_filters),
+        analytics.request_totals(
+            store, span, request_filters, sealed_until_ms=fresh.sealed_until_ms(Topic.BOT_REQUESTS)
+        ),
+        analytics.token_totals(
+            store, span, token_filters, sealed_until_ms=fresh.sealed_until_ms(Topic.TOKEN_USAGES)
+        ),
         analytics.feedback_totals(store, span),
     )
     unfiltered: tuple[str, ...] = ()
@@ -114,7 +116,11 @@ async def requests_over_time(bot: str, kept: Kept, asked: Annotated[of.OfRequest
     interval, starts = bucket_starts(range_, asked.interval)
     store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
     counts = await analytics.request_buckets(
-        store, _span(bot, range_), starts, of.filters_of(asked, Topic.BOT_REQUESTS)
+        store,
+        _span(bot, range_),
+        starts,
+        of.filters_of(asked, Topic.BOT_REQUESTS),
+        sealed_until_ms=fresh.sealed_until_ms(Topic.BOT_REQUESTS),
     )
     buckets = [{"start": text(start, range_.tz), "requests": counts.get(start, 0)} for start in starts]
     return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
@@ -127,7 +133,11 @@ async def tokens_over_time(bot: str, kept: Kept, asked: Annotated[of.OfTokenChar
     interval, starts = bucket_starts(range_, asked.interval)
     store, fresh = await _about(kept, bot, Topic.TOKEN_USAGES)
     totals = await analytics.token_buckets(
-        store, _span(bot, range_), starts, of.filters_of(asked, Topic.TOKEN_USAGES)
+        store,
+        _span(bot, range_),
+        starts,
+        of.filters_of(asked, Topic.TOKEN_USAGES),
+        sealed_until_ms=fresh.sealed_until_ms(Topic.TOKEN_USAGES),
     )
     none = analytics.TokenTotals(input_tokens=0, output_tokens=0)
     buckets = [
@@ -147,7 +157,12 @@ async def top(bot: str, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Resp
     range_ = of.resolved(asked)
     store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
     found = await analytics.top_requests(
-        store, _span(bot, range_), asked.by, of.filters_of(asked, Topic.BOT_REQUESTS), limit=asked.limit
+        store,
+        _span(bot, range_),
+        asked.by,
+        of.filters_of(asked, Topic.BOT_REQUESTS),
+        limit=asked.limit,
+        sealed_until_ms=fresh.sealed_until_ms(Topic.BOT_REQUESTS),
     )
     entries: list[tuple[str, str | None, int]] = [("value", value, n) for value, n in found.values]
     entries += [(kind, None, n) for kind, n in (("other", found.other), ("unknown", found.unknown)) if n]
@@ -199,24 +214,13 @@ async def _rows(
     return _answer(range_, {"rows": rows, "next": following}, fresh)
 
 
-async def known(kept: Connections, bot: str) -> Store:
-    """The store, which knows the bot. Raises UnknownBot, Unavailable, StoreError."""
-    if not await analytics.is_known_bot(kept.store, bot):
-        raise UnknownBot(bot)
-    return kept.store
-
-
 async def _about(kept: Connections, bot: str, *topics: Topic) -> tuple[Store, Fresh]:
-    """The store, and how fresh at least what it will say is. Raises what `known` does."""
-    return await asyncio.gather(known(kept, bot), _freshness(kept, *topics))
-
-
-async def _freshness(kept: Connections, *topics: Topic) -> Fresh:
-    return await asyncio.gather(analytics.freshness(kept.store, topics), kept.day_counts(topics))
+    """The store, and how fresh at least what it will say is. Raises UnknownBot, Unavailable, StoreError."""
+    return await asyncio.gather(kept.known(bot), kept.freshness(*topics))
 
 
 def _answer(range_: Range, data: object, fresh: Fresh) -> Response:
-    freshness, day = fresh
+    freshness, day = Freshness.of_all(list(fresh.by_topic.values())), fresh.day_counts
     body = {
         "range": {
             "from": text(range_.start_ms, range_.tz),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -17,12 +15,14 @@ from aiokafka.errors import KafkaError
 from fastapi import Request
 
 from clickhouse import analytics
-from clickhouse.analytics import DayCounts
+from clickhouse.analytics import DayCounts, Freshness
 from clickhouse.client import Store, StoreError, connect
 from clickhouse.migrate import MigrationRefused, pending
 from pipeline.config import Settings
 from pipeline.errors import FootfallError, Misconfigured, Unavailable
 from pipeline.topics import broker_client, ensure_topics
+from pipeline.web.problems import UnknownBot
+from pipeline.web.recent import Recent
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,22 @@ _STORE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 3.0
 """How long readiness waits for either side."""
 _LONGEST_PAUSE_SECONDS: Final = 2.0
-_DAY_COUNTS_SECONDS: Final = 10.0
+_FRESHNESS_KEPT: Final = timedelta(milliseconds=500)
+_DAY_COUNTS_KEPT: Final = timedelta(seconds=10)
+"""Asked anew every few seconds, not with each question: a day of the ledger is much to read."""
+_KNOWN_KEPT: Final = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fresh:
+    """How fresh an answer is, by the topics that it is about."""
+
+    by_topic: Mapping[Topic, Freshness]
+    day_counts: DayCounts
+
+    def sealed_until_ms(self, topic: Topic) -> int:
+        """Before this moment every interval and day of the topic is sealed."""
+        return self.by_topic[topic].provisional_from_ms or 0
 
 
 class Connections:
@@ -45,7 +60,9 @@ class Connections:
         self._store_address = replace(settings.store_address(), request_timeout_seconds=_STORE_SECONDS)
         self._broker = settings.broker_connection()
         self._closed_file = settings.collector_closed_file
-        self._day_counts: dict[tuple[Topic, ...], tuple[float, DayCounts]] = {}
+        self._freshness = Recent(self._asked_freshness, kept_for=_FRESHNESS_KEPT)
+        self._day_counts = Recent(self._asked_day_counts, kept_for=_DAY_COUNTS_KEPT)
+        self._known = Recent(self._asked_known, kept_for=_KNOWN_KEPT)
         self._store: Store | None = None
         self._producer: AIOKafkaProducer | None = None
         self.gave_up: Final = asyncio.Event()
@@ -72,13 +89,25 @@ class Connections:
             )
         return self._producer
 
-    async def day_counts(self, topics: tuple[Topic, ...]) -> DayCounts:
-        """Asked anew every few seconds, not with each question: a day of the ledger is much to read."""
-        asked_at, counts = self._day_counts.get(topics, (-math.inf, None))
-        if counts is None or time.monotonic() - asked_at > _DAY_COUNTS_SECONDS:
-            counts = await analytics.day_counts(self.store, [self.topic_prefix + topic for topic in topics])
-            self._day_counts[topics] = time.monotonic(), counts
-        return counts
+    async def known(self, bot: str) -> Store:
+        """The store, which knows the bot. Raises UnknownBot, Unavailable, StoreError."""
+        return await self._known.get(bot)
+
+    async def freshness(self, *topics: Topic) -> Fresh:
+        """How fresh at least an answer is that is asked for after this. Raises Unavailable, StoreError."""
+        by_topic, day_counts = await asyncio.gather(self._freshness.get(None), self._day_counts.get(topics))
+        return Fresh(by_topic={topic: by_topic[topic] for topic in topics}, day_counts=day_counts)
+
+    async def _asked_known(self, bot: str) -> Store:
+        if not await analytics.is_known_bot(self.store, bot):
+            raise UnknownBot(bot)
+        return self.store
+
+    async def _asked_freshness(self, _: None) -> Mapping[Topic, Freshness]:
+        return await analytics.freshness(self.store)
+
+    async def _asked_day_counts(self, topics: tuple[Topic, ...]) -> DayCounts:
+        return await analytics.day_counts(self.store, [self.topic_prefix + topic for topic in topics])
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from clickhouse import analytics
 from clickhouse.analytics import COLUMNS, ExportFormat, RowTopic, Span, ZoneOffset
 from clickhouse.client import StoreError
 from pipeline.web import parameters as of
-from pipeline.web.analytics import Kept, known
+from pipeline.web.analytics import Kept
 from pipeline.web.answers import PROBLEMS
 from pipeline.web.parameters import API
 from pipeline.web.ranges import Range, changes_of_offset, offset_text
@@ -52,7 +52,7 @@ async def _export(
     kept: Kept, bot: str, topic: RowTopic, asked: of.OfRequestExport | of.OfTokenExport
 ) -> Response:
     range_ = of.resolved(asked)
-    store = await known(kept, bot)
+    store = await kept.known(bot)
     span = Span(bot_id=bot, start_ms=range_.start_ms, end_ms=range_.end_ms)
     count, rows = await analytics.export(
         store,

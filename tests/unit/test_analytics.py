@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickhouse.analytics import INTERVAL_MS, ExportFormat, Span, export
-from clickhouse.client import Store, StoreError
+from clickhouse.analytics import DAY_MS, INTERVAL_MS, ExportFormat, Span, _with_branches, export
+from clickhouse.client import Store, StoreError, sql
 from pipeline.web.exports import as_document
 from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
 from schemas.topics import Topic
@@ -20,9 +20,9 @@ from schemas.topics import Topic
 moments = st.integers(MIN_EVENT_MS, MAX_EVENT_MS + 1)
 
 
-def parts(start: int, end: int) -> dict[str, int]:
-    """The six times, in milliseconds."""
-    said = Span(bot_id="bot", start_ms=start, end_ms=end).parts()
+def parts(start: int, end: int, sealed_until: int = 0) -> dict[str, int]:
+    """The times between the parts, in milliseconds."""
+    said = Span(bot_id="bot", start_ms=start, end_ms=end).parts(sealed_until).parameters
     return {
         name: round(datetime.fromisoformat(str(time)).replace(tzinfo=UTC).timestamp() * 1000)
         for name, time in said.items()
@@ -53,6 +53,57 @@ def test_the_inner_part_is_whole_intervals_and_the_others_are_shorter_than_one(
         assert found["tail_end"] - found["tail_start"] < INTERVAL_MS
     else:
         assert end - start < 2 * INTERVAL_MS
+
+
+@given(start=moments, length=st.integers(0, 4 * DAY_MS), sealed=st.integers(-2 * DAY_MS, 6 * DAY_MS))
+def test_days_and_intervals_and_cells_are_all_of_the_inner_part_once(
+    start: int, length: int, sealed: int
+) -> None:
+    end = min(start + length, MAX_EVENT_MS + 1)
+    sealed_until = (start + sealed) // INTERVAL_MS * INTERVAL_MS
+    found = parts(start, end, sealed_until)
+    assert found["inner_start"] <= found["days_start"] <= found["days_end"] <= found["inner_end"]
+    assert found["inner_start"] <= found["open_start"] <= found["inner_end"]
+    if found["days_start"] < found["days_end"]:
+        assert found["days_start"] % DAY_MS == found["days_end"] % DAY_MS == 0
+        assert found["days_end"] <= sealed_until, "a day that is not over has no row"
+        assert found["days_start"] - found["inner_start"] < DAY_MS
+        assert found["open_start"] - found["days_end"] < DAY_MS
+    if found["inner_start"] < found["inner_end"]:
+        # What is not known to be sealed is read from cells too, and nothing else is.
+        assert found["open_start"] == min(max(found["inner_start"], sealed_until), found["inner_end"])
+
+
+@given(start=moments, length=st.integers(0, 4 * DAY_MS), sealed=st.integers(-2 * DAY_MS, 6 * DAY_MS))
+def test_a_branch_is_there_where_its_part_is(start: int, length: int, sealed: int) -> None:
+    span = Span(bot_id="bot", start_ms=start, end_ms=min(start + length, MAX_EVENT_MS + 1))
+    sealed_until = (start + sealed) // INTERVAL_MS * INTERVAL_MS
+    found, branches = parts(span.start_ms, span.end_ms, sealed_until), span.parts(sealed_until).branches
+    of_branch = {
+        "rows": (("head_start", "head_end"), ("tail_start", "tail_end")),
+        "days": (("days_start", "days_end"),),
+        "intervals": (("inner_start", "days_start"), ("days_end", "inner_end")),
+        "cells": (("open_start", "inner_end"),),
+    }
+    assert branches == {
+        name for name, edges in of_branch.items() if any(found[first] < found[last] for first, last in edges)
+    }
+    assert "days" not in span.parts(sealed_until, has_days=False).branches
+
+
+@pytest.mark.parametrize(
+    "name", ["request_totals", "token_totals", "request_buckets", "token_buckets", "top_requests"]
+)
+def test_a_query_keeps_the_branches_that_are_asked_for_and_is_whole_with_all(name: str) -> None:
+    every = ["days", "intervals", "cells", "rows"]
+    there = [branch for branch in every if f"-- {branch}\n" in sql(name)]
+    assert _with_branches(name, frozenset(every)) == sql(name)
+    for branch in there:
+        query = _with_branches(name, frozenset([branch]))
+        assert [other for other in there if f"-- {other}\n" in query] == [branch]
+        assert "UNION" not in query
+        assert query.count("(") == query.count(")")
+    assert _with_branches(name, frozenset()) == _with_branches(name, frozenset(["rows"]))
 
 
 def test_a_span_beyond_what_can_be_stored_ends_where_that_ends() -> None:
