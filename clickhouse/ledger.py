@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
 from typing import Any
+
+import msgspec
 
 from clickhouse.client import Store, sql
 from schemas import bot_feedback, bot_request, token_usage
@@ -24,8 +25,7 @@ CELL_COLUMNS: dict[Topic, Sequence[str]] = {
 """Feedback has no rollup, so no cells."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LedgerEntry:
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One flush of one partition; see the table `ledger` for each field."""
 
     topic: str
@@ -64,8 +64,8 @@ async def positions(
 
 async def write_entries(store: Store, entries: Sequence[LedgerEntry], *, origin: str) -> None:
     """Append to the ledger."""
-    columns = [field.name for field in fields(LedgerEntry)]
-    await store.insert("footfall.ledger", columns, [astuple(entry) for entry in entries], origin=origin)
+    rows = [msgspec.structs.astuple(entry) for entry in entries]
+    await store.insert("footfall.ledger", LedgerEntry.__struct_fields__, rows, origin=origin)
 
 
 async def write_rows(store: Store, topic: Topic, rows: Sequence[Sequence[Any]], *, origin: str) -> None:

@@ -1,8 +1,9 @@
 """Deduplicate: tell a producer's retry from a new event, as long as the interval is open.
 
 Pure. The memory belongs to one partition and depends on its records alone; a worker that takes the partition over
-reads it from raw rows, where a copy that another partition brought may have replaced its own. What comes another way,
-or after the memory's end, is left to the sealer, which counts deduplicated raw rows.
+reads it from raw rows, where a copy with an earlier record time may have replaced its own: one of another partition,
+or of records that are consumed again. What comes another way, or after the memory's end, is left to the sealer, which
+counts deduplicated raw rows.
 """
 
 from __future__ import annotations

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from clickhouse.client import Store
 from pipeline import insist
-from pipeline.batches import Batch
-from pipeline.enrich import Geography
 from pipeline.errors import RestartNeeded
-from pipeline.flow import Flow
 from pipeline.insist import Abandoned
-from pipeline.sink import Sink
 from pipeline.window import INTERVAL_MS, interval_start
 from schemas.topics import Topic
 from tests.builders import EPOCH, NOW_MS, FakeAssignment, FakeRecord, event, records
 from tests.fake_store import Crash, FakeStore, Fault
+from tests.fake_worker import Log, Worker
 
-Log = Mapping[int, Sequence[FakeRecord]]
 START = interval_start(NOW_MS)
 REQUESTS = Topic.BOT_REQUESTS
 COUNTS = ("records", "events", "duplicates", "dead_letters", "late")
@@ -33,47 +28,6 @@ COUNTS = ("records", "events", "duplicates", "dead_letters", "late")
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(insist, "FIRST_PAUSE_SECONDS", 0)
-
-
-class FakeGeography:
-    build_seconds = 0
-
-    def lookup(self, ip: str) -> tuple[str, str, str]:
-        return "", "", ""
-
-    def refresh(self, now: float) -> None:
-        pass
-
-
-class Worker:
-    """A flow and the agent's way through its stages."""
-
-    def __init__(
-        self, store: FakeStore, topic: Topic = REQUESTS, *, now_ms: Callable[[], float] | None = None
-    ) -> None:
-        self.assignment = FakeAssignment()
-        self.flow = Flow(
-            topic,
-            source=topic.value,
-            store=cast(Store, store),
-            sink=Sink(cast(Store, store)),
-            geography=cast(Geography, FakeGeography()),
-            worker="w",
-            now_ms=now_ms or (lambda: NOW_MS),
-        )
-
-    async def resume(self, *partitions: int, epoch: str = EPOCH) -> dict[int, int]:
-        assignment = self.assignment
-        return await self.flow.resume(epoch, partitions or (0,), lambda: assignment.is_current)
-
-    def batch(self, partitions: Log) -> Batch:
-        return self.assignment.batch(partitions, topic=self.flow.source)
-
-    async def consume(self, partitions: Log) -> None:
-        decoded = self.flow.decode(self.batch(partitions))
-        rows = self.flow.enrich(decoded)
-        cells = self.flow.window(decoded, rows)
-        await self.flow.flush(decoded, rows, cells)
 
 
 def consumed(
