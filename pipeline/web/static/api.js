@@ -21,17 +21,21 @@ async function problemOf(response) {
   return new Problem({ ...body, status: response.status });
 }
 
-/** `fetch`, except that whatever is not a success is thrown as a Problem. An abort stays an AbortError. */
-export async function ask(url, { signal, limited = true } = {}) {
-  const signals = [signal, limited ? AbortSignal.timeout(GIVEN_UP_AFTER_MS) : null].filter(Boolean);
-  let response;
+/** What is `promised` of an answer; where it does not come, a Problem, or the AbortError of who asked. */
+async function answered(promised) {
   try {
-    response = await fetch(url, { signal: AbortSignal.any(signals) });
+    return await promised;
   } catch (error) {
     if (error.name === "AbortError") throw error;
     if (error.name === "TimeoutError") throw new Problem({ detail: "The server did not answer within a minute." });
     throw new Problem({ detail: "The server does not answer. Is it running, and is the network up?" });
   }
+}
+
+/** `fetch`, except that whatever is not a success is thrown as a Problem. An abort stays an AbortError. */
+export async function ask(url, { signal, limited = true } = {}) {
+  const signals = [signal, limited ? AbortSignal.timeout(GIVEN_UP_AFTER_MS) : null].filter(Boolean);
+  const response = await answered(fetch(url, { signal: AbortSignal.any(signals) }));
   if (!response.ok) throw await problemOf(response);
   return response;
 }
@@ -44,7 +48,7 @@ const exact = (key, value, context) =>
 export async function get(path, parameters, signal) {
   const query = new URLSearchParams(parameters).toString();
   const response = await ask(`/api/v1${path}${query ? `?${query}` : ""}`, { signal });
-  const answer = JSON.parse(await response.text(), exact);
+  const answer = JSON.parse(await answered(response.text()), exact);
   answer.answeredAt = Date.parse(response.headers.get("date") ?? "") || Date.now();
   return answer;
 }

@@ -1,8 +1,9 @@
 // The nine numbers of the range.
 
 import { botPath } from "./api.js";
+import { sparkline } from "./charts.js";
 import { h, tipped } from "./dom.js";
-import { compact, filterName, integer, moment, write } from "./format.js";
+import { compact, count, filterName, integer, moment, share, write } from "./format.js";
 import { Panel } from "./panel.js";
 
 const CARDS = [
@@ -16,30 +17,50 @@ const CARDS = [
   ["positive_feedbacks", "Positive Feedbacks"],
   ["negative_feedbacks", "Negative Feedbacks"],
 ];
+const UNIQUE = { unique_ips: "address", unique_conversations: "conversation" };
 
-/** The cards; `onAnswer(answer, view)` hears each answer of the summary. */
-export function cards(root, onAnswer) {
+/** The cards. `shape(name, values)` of the result draws a line of its numbers over time below a card's number. */
+export function cards(root) {
   const drawn = Object.fromEntries(CARDS.map(([name, label]) => [name, card(name, label)]));
   root.querySelector(".cards").append(...Object.values(drawn).map(({ element }) => element));
-  return new Panel(root, {
+  const panel = new Panel(root, {
     request: ({ state, ends }) => ({ path: botPath(state.bot, "summary"), parameters: [...ends, ...state.filters] }),
-    draw: (answer, view) => {
-      const { data } = answer;
+    draw: ({ data }, view) => {
       for (const [name] of CARDS) {
-        const isApproximate = data.exact?.[name] === false;
         const isUnfiltered = (data.unfiltered ?? []).includes(name);
-        const value = name === "last_request" ? lastRequest(data[name], view) : figure(data[name], isApproximate);
-        drawn[name].draw({ ...value, isUnfiltered, filters: view.state.filters });
+        drawn[name].draw({ ...face(name, data, view), isUnfiltered, filters: view.state.filters });
       }
-      onAnswer(answer, view);
     },
   });
+  panel.shape = (name, values) => drawn[name].shape(values);
+  return panel;
 }
 
-function figure(n, isApproximate) {
-  const sign = isApproximate ? "≈ " : "";
-  const exactly = isApproximate ? `about ${integer(n)}, estimated: there are too many to hold each one` : integer(n);
-  return { raw: String(n), text: sign + compact(n), exactly };
+/** What a card says: `raw` to copy, `text` to see, `small` below it, `exactly` to read out. */
+function face(name, data, view) {
+  if (name === "last_request") return lastRequest(data.last_request, view);
+  if (name in UNIQUE) return unique(data[name], UNIQUE[name], data.exact?.[name] !== false);
+  const n = data[name];
+  const plain = { raw: String(n), text: compact(n), exactly: integer(n) };
+  return name.endsWith("_feedbacks") ? { ...plain, ...rate(n, data.positive_feedbacks + data.negative_feedbacks) } : plain;
+}
+
+/** A unique count says whether it is exact, and why counts of parts do not add up to it. */
+function unique(n, thing, isExact) {
+  const once = `Each ${thing} counts once in the whole range, so the counts of single days may add up to more.`;
+  return isExact
+    ? { raw: String(n), text: compact(n), small: "exact", exactly: `${integer(n)}, exact. ${once}` }
+    : { raw: String(n), text: `≈ ${compact(n)}`, small: "estimated", exactly: `about ${integer(n)}, estimated: there are too many to hold each one. ${once}` };
+}
+
+/** A vote's share of all that hold. */
+function rate(n, votes) {
+  if (!votes) return { exactly: "0, of no votes" };
+  const of = share(Number(n) / Number(votes));
+  return {
+    small: `${of} of ${compact(votes)}`,
+    exactly: `${integer(n)} of ${count(votes, "vote")}, ${of}. A changed vote counts once, as it was last; a withdrawn one not at all`,
+  };
 }
 
 function lastRequest(text, { now }) {
@@ -56,7 +77,7 @@ function lastRequest(text, { now }) {
 
 function card(name, label) {
   const value = h("span", { class: "card-value skeleton" }, "\u00a0");
-  const small = h("span", { class: "card-small" }, "\u00a0");
+  const small = h("span", { class: "card-small" });
   const element = h(
     "div",
     { class: "card", tabindex: 0, role: "group", "aria-label": label, dataset: { card: name } },
@@ -65,6 +86,7 @@ function card(name, label) {
     small,
   );
   let reading = label;
+  let isUnfiltered = false;
   tipped(element, () => reading);
   // What is copied is the exact number, not its short form.
   element.addEventListener("copy", (event) => {
@@ -74,7 +96,8 @@ function card(name, label) {
   });
   return {
     element,
-    draw: ({ raw, text, small: below = "", exactly, isUnfiltered, filters }) => {
+    draw: ({ raw, text, small: below = "", exactly, isUnfiltered: isNow, filters }) => {
+      isUnfiltered = isNow;
       const names = [...new Set(filters.map(([filter]) => filterName(filter)))].join(", ");
       reading = `${label}: ${exactly}${isUnfiltered ? `. Not narrowed by ${names}` : ""}`;
       element.dataset.value = raw;
@@ -82,7 +105,11 @@ function card(name, label) {
       element.classList.toggle("is-unfiltered", isUnfiltered);
       value.classList.remove("skeleton");
       value.textContent = text;
-      small.textContent = isUnfiltered ? "not filtered" : below || "\u00a0";
+      if (isUnfiltered || below || !small.querySelector("svg")) small.textContent = isUnfiltered ? "not filtered" : below;
+    },
+    shape: (values) => {
+      if (isUnfiltered) return;
+      small.replaceChildren(...(values.length > 2 && values.some((n) => n !== values[0]) ? [sparkline(values)] : []));
     },
   };
 }

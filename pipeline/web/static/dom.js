@@ -26,7 +26,7 @@ export function s(tag, attributes = {}, ...children) {
 
 export const $ = (id) => document.getElementById(id);
 
-/** Show `text` just above `anchor` (an element, or a rectangle in the viewport); null hides it. */
+/** Show `text`, which the named element says to a screen reader itself, just above `anchor` (an element, or a rectangle in the viewport); null hides it. */
 export function tip(text, anchor) {
   const box = $("tip");
   box.hidden = text === null;

@@ -16,6 +16,9 @@ export function compact(n) {
   return `${(figures / unit).toPrecision(3)}${name}`;
 }
 
+/** A round number on an axis: "2.5M", "10M". */
+export const axis = (n) => compact(n).replace(/\.0+(?=\D)/, "").replace(/(\.\d+?)0+(?=\D)/, "$1");
+
 /** A fraction as a percentage of one decimal; what is there is never "0 %". */
 export function share(fraction) {
   const percent = fraction * 100;
@@ -42,11 +45,13 @@ function wallIn(ms, zone) {
   return new Date(Date.UTC(of.year, of.month - 1, of.day, of.hour, of.minute, of.second));
 }
 
-/** The instant at which the clocks of a zone show `wall`; of a repeated hour one of the two. */
-export function instantOf(wall, zone) {
+/** The time at which the clocks of a zone show `wall`, as the API writes it; of a repeated hour one of the two. */
+export function inZone(wall, zone) {
   const offset = (ms) => wallIn(ms, zone).getTime() - ms;
   const guess = wall.getTime() - offset(wall.getTime());
-  return new Date(wall.getTime() - offset(guess));
+  const minutes = offset(guess) / 60_000;
+  const clock = new Date(Math.abs(minutes) * 60_000).toISOString().slice(11, 16);
+  return `${wall.toISOString().slice(0, -1)}${minutes < 0 ? "-" : "+"}${clock}`;
 }
 
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
@@ -92,6 +97,15 @@ export function between(start, end) {
   return `${from} (${zoneOffset(start)}) – ${to} (${zoneOffset(end)})`;
 }
 
+/** The same as short as a button: without year and offset where the clock says enough. */
+export function briefly(start, end) {
+  if (isMidnight(start.wall) && isMidnight(end.wall)) return between(start, end);
+  const lastDay = new Date(end.wall.getTime() - (isMidnight(end.wall) ? DAY_MS : 0));
+  const isOneDay = write.date(start.wall) === write.date(lastDay);
+  const to = isOneDay && isMidnight(end.wall) ? "24:00" : write.minute(end.wall);
+  return `${write.dayShort(start.wall)}, ${write.minute(start.wall)} – ${isOneDay ? "" : `${write.dayShort(end.wall)}, `}${to}`;
+}
+
 const zoneOffset = ({ offset }) => (offset === "+00:00" ? "UTC" : `UTC${offset.replace("-", "−")}`);
 
 /** "2 s", "4 min", "3 h", "5 days": how long, roughly. */
@@ -127,11 +141,17 @@ export function countryCode(text) {
   return codes.get(wanted) ?? (shaped ? shaped[1].toUpperCase() : null);
 }
 
+/** Whether a text is an IPv4 or IPv6 address. */
+export const isAddress = (text) =>
+  /^\d{1,3}(\.\d{1,3}){3}$/.test(text) ? text.split(".").every((part) => part <= 255) : text.includes(":") && URL.canParse(`http://[${text}]/`);
+
 const NAMES = {
   endpoint: "Endpoint", country: "Country", region: "Region", city: "City", browser: "Browser",
-  client_class: "Client", ip: "IP", source: "Source", model: "Model",
+  client_class: "Client", ip: "IP", page_url: "Page", source: "Source", model: "Model",
 };
 export const filterName = (name) => NAMES[name] ?? name;
+
+const CLASSES = { person: "Person", crawler: "Crawler", api_client: "API client" };
 
 const SOURCES = { chat: "Chat", fs_chat: "FS Chat", responses: "Responses", ticket_summary: "Ticket Summary" };
 export const KNOWN_SOURCES = Object.keys(SOURCES);
@@ -141,5 +161,6 @@ export const sourceName = (source) => SOURCES[source] ?? source;
 export function filterValue(name, value) {
   if (value === "") return "Unknown";
   if (name === "country") return country(value);
+  if (name === "client_class") return CLASSES[value] ?? value;
   return name === "source" ? sourceName(value) : value;
 }

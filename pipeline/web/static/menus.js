@@ -19,15 +19,15 @@ export function hang(menu, button, onOpen = () => {}) {
 const SHOWN = 50;
 
 /**
- * A list with a search field in `menu`. `items()` gives [{value, name, note}]; `current()` the value that holds;
- * `pick(value)` is told the choice. `open()` runs when it
+ * A list with a search field in `menu`. `items(written)` gives [{value, name, note}], of which those are offered that
+ * hold every written word; `current()` the value that holds; `pick(value, item)` is told the choice. `open()` runs when it
  * opens. `update(text)` draws it again with what `items` gives by then, and says `text` where that is nothing at all.
  */
-export function searchable(menu, button, { label, items, current, pick, open = () => {} }) {
+export function searchable(menu, button, { label, placeholder = "Search", items, current, pick, open = () => {} }) {
   const list = h("ul", { class: "options", role: "listbox", id: `${menu.id}-options`, "aria-label": label });
   const rest = h("p", { class: "hint" });
   const field = h("input", {
-    class: "search", type: "search", autofocus: true, role: "combobox", placeholder: "Search", autocomplete: "off", spellcheck: "false",
+    class: "search", type: "search", autofocus: true, role: "combobox", placeholder, autocomplete: "off", spellcheck: "false",
     "aria-label": label, "aria-controls": list.id, "aria-expanded": "true", "aria-autocomplete": "list",
   });
   menu.replaceChildren(field, list, rest);
@@ -35,9 +35,9 @@ export function searchable(menu, button, { label, items, current, pick, open = (
   let active = 0;
   let nothing = "";
 
-  const choose = (value) => {
+  const choose = (item) => {
     menu.hidePopover();
-    pick(value);
+    pick(item.value, item);
   };
   const mark = () => {
     [...list.children].forEach((option, i) => {
@@ -48,13 +48,16 @@ export function searchable(menu, button, { label, items, current, pick, open = (
     });
   };
   const draw = () => {
-    const words = field.value.trim().toLocaleLowerCase().split(/\s+/);
-    const all = items().filter(({ value, name }) => words.every((word) => `${name} ${value}`.toLocaleLowerCase().includes(word)));
+    const written = field.value.trim();
+    const words = written.toLocaleLowerCase().split(/\s+/);
+    const all = items(written).filter(({ value, name }) => words.every((word) => `${name} ${value}`.toLocaleLowerCase().includes(word)));
     found = all.slice(0, SHOWN);
     list.replaceChildren(
-      ...found.map(({ value, name, note }, i) =>
-        h("li", { class: "option", role: "option", id: `${list.id}-${i}`, "aria-selected": String(value === current()), onclick: () => choose(value) },
-          h("span", { class: "option-name", title: name }, name), note ? h("span", { class: "note" }, note) : null)),
+      ...found.map((item, i) => {
+        const { value, name, note } = item;
+        return h("li", { class: "option", role: "option", id: `${list.id}-${i}`, "aria-selected": String(value === current()), onclick: () => choose(item) },
+          h("span", { class: "option-name", title: name }, h("bdi", {}, name)), note ? h("span", { class: "note" }, note) : null);
+      }),
     );
     rest.textContent = all.length > SHOWN ? `${all.length - SHOWN} more: type to narrow` : all.length ? "" : nothing || "Nothing by that name.";
     rest.hidden = !rest.textContent;
@@ -69,7 +72,7 @@ export function searchable(menu, button, { label, items, current, pick, open = (
     if (step && found.length) {
       active = (active + step + found.length) % found.length;
       mark();
-    } else if (event.key === "Enter" && found[active]) choose(found[active].value);
+    } else if (event.key === "Enter" && found[active]) choose(found[active]);
     else return;
     event.preventDefault();
   });

@@ -2,40 +2,55 @@
 
 import { botPath, get, Problem } from "./api.js";
 import { cards } from "./cards.js";
-import { ranking, requestsOverTime } from "./charts.js";
+import { link, requestsOverTime, tokensOverTime } from "./charts.js";
 import { $, h, tip } from "./dom.js";
-import { DAY_MS, between, count, filterName, filterValue, instantOf, isMidnight, lasting, moment, write } from "./format.js";
+import { drawChips, filterMenu } from "./filters.js";
+import { DAY_MS, between, briefly, count, filterName, inZone, isMidnight, lasting, moment, write } from "./format.js";
+import { Strip, findings } from "./insights.js";
 import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
-import { DEFAULT_RANGE, PRESETS, address, browserZone, read, toggled } from "./state.js";
+import { ranking } from "./rankings.js";
+import { DEFAULT_RANGE, PRESETS, RANKED, address, browserZone, read, toggled } from "./state.js";
 import { requestsTable, tokensTable } from "./tables.js";
+import { Values } from "./values.js";
 import { welcome } from "./welcome.js";
 
 const BEHIND_IS_SLOW_MS = 60_000;
+const ASKED_LONG_AGO_MS = 60_000;
+const AGES_EVERY_MS = 10_000;
 
 let state = read(location);
 let resolved = null; // {key, ends, from, to, now}: the range as the server understood it
+let freshness = null; // {answer, at}: what the freshness note says, and when that came
 let bots = [];
 let turn = 0; // which `show` is the latest
 
-const panels = [
-  cards($("cards"), onSummary),
-  requestsOverTime($("series"), $("interval"), $("series-note"), (from, to) => go({ ...state, range: { from, to } })),
-  ranking($("endpoints"), "endpoint", (name, value) => go(toggled(state, name, value))),
-  ranking($("countries"), "country", (name, value) => go(toggled(state, name, value))),
-  requestsTable($("requests"), (name, value) => narrow("requests", name, value)),
-  tokensTable($("tokens"), (name, value) => narrow("tokens", name, value)),
-];
+const toggle = (name, value) => go(toggled(state, name, value));
+const narrow = (table) => (name, value) => go({ ...state, own: { ...state.own, [table]: { ...state.own[table], [name]: value } } });
+const zoom = (from, to) => go({ ...state, range: { from, to } }, { before: history.state?.before ?? state.range });
+const refresh = () => show({ anew: true });
 
-/** Go to another state: a new entry in the browser's history. */
-function go(next) {
-  history.pushState(null, "", address(next));
+const values = new Values();
+const strip = new Strip($("strip"), { show: ({ from, to }) => zoom(from, to), toggle });
+const numbers = cards($("cards"));
+const requests = requestsOverTime($("series"), zoom);
+const tokens = tokensOverTime($("token-series"), zoom);
+const endpoints = ranking($("endpoints"), () => "endpoint", toggle);
+const countries = ranking($("countries"), () => "country", toggle);
+const glance = [numbers, requests, tokens, endpoints, countries];
+const panels = [
+  ...glance,
+  ranking($("ranked"), ({ ranked }) => ranked, toggle),
+  requestsTable($("requests"), { narrow: narrow("requests"), values, toggle, refresh }),
+  tokensTable($("tokens"), { narrow: narrow("tokens"), values, toggle, refresh }),
+];
+link(requests, tokens);
+
+/** Go to another state: a new entry in the browser's history. `kept` is remembered with it; a zoom outlives other changes. */
+function go(next, kept = next.range === state.range ? history.state : null) {
+  history.pushState(kept, "", address(next));
   state = next;
   show();
-}
-
-function narrow(table, name, value) {
-  go({ ...state, own: { ...state.own, [table]: { ...state.own[table], [name]: value } } });
 }
 
 const rangeKey = ({ bot, range, zone }) => JSON.stringify([bot, range, zone]);
@@ -71,11 +86,15 @@ async function show({ anew = false } = {}) {
       const [from, to] = [moment(range.from), moment(range.to)];
       const now = { ms: answeredAt, wall: new Date(answeredAt + (to.wall.getTime() - to.ms)) };
       resolved = { key, ends, from, to, now };
-      drawFreshness(answer);
+      freshness = { answer, at: Date.now() };
+      drawFreshness();
     }
-    complain(null);
     drawRange();
-    await Promise.allSettled(panels.map((panel) => panel.show({ state, ends: resolved.ends, now: resolved.now }, { anew })));
+    const view = shown();
+    const shows = new Map(panels.map((panel) => [panel, panel.show(view, { anew })]));
+    shows.get(numbers).then(() => mine === turn && heard(numbers.answer));
+    Promise.all(glance.map((panel) => shows.get(panel))).then(() => mine === turn && look());
+    await Promise.all(shows.values());
   } catch (error) {
     if (mine !== turn) return;
     if (!(error instanceof Problem)) throw error;
@@ -89,34 +108,44 @@ async function show({ anew = false } = {}) {
   }
 }
 
+/** What panels are asked to show. */
+const shown = () => resolved && { state, ends: resolved.ends, now: resolved.now, isGoingOn: isGoingOn() };
+
+/** Whether Refresh may bring rows that are newer than those on show. */
+function isGoingOn() {
+  const { range } = state;
+  if (range.range) return !["yesterday", "last_month"].includes(range.range);
+  return !range.to || resolved.to.ms > resolved.now.ms;
+}
+
 /** Say above all panels what concerns all of them. What they show stays: it is still true of the range beside it. */
 function complain(error) {
-  const box = $("alert");
-  box.hidden = error === null;
-  if (error === null) return;
   const isOurs = error.status === 400;
-  const told = isOurs ? error.message : `${error.message}${resolved ? " What is shown below is from before." : ""}`;
-  box.replaceChildren(fault(told, () => (state.bot === null ? greet() : show({ anew: true }))));
+  const told = isOurs || !resolved ? error.message : `${error.message} What is shown below is from before.`;
+  const box = fault(told, () => (state.bot === null ? greet() : refresh()));
+  box.classList.add("alert");
   if (isOurs) {
     const reset = () => go({ ...state, range: DEFAULT_RANGE, zone: browserZone() });
     box.querySelector("button").replaceWith(h("button", { class: "action", type: "button", onclick: reset }, "Show the last 7 days"));
   }
+  $("strip").hidden = false;
+  strip.say(box);
+  for (const panel of document.querySelectorAll(".panel")) panel.setAttribute("aria-busy", "false"); // none is asked
 }
 
 // ---- the bar ----
 
-function rangeName() {
-  if (state.range.range) return PRESETS.find(([range]) => range === state.range.range)?.[1] ?? state.range.range;
-  if (resolved?.key !== rangeKey(state)) return "Custom range";
-  return state.range.to ? customName() : `Since ${write.date(resolved.from.wall)}`;
+function rangeName(range = state.range) {
+  if (range.range) return PRESETS.find(([name]) => name === range.range)?.[1] ?? range.range;
+  const [from, to] = [range.from, range.to].map((end) => end && written(end));
+  if (!from || to === null) return "Custom range";
+  return to ? briefly(from, to) : `Since ${write.date(from.wall)}`;
 }
 
-function customName() {
-  const { from, to } = resolved;
-  const isDays = [from, to].every(({ wall }) => isMidnight(wall));
-  if (isDays) return between(from, to);
-  const sameDay = write.date(from.wall) === write.date(to.wall);
-  return `${write.dateShort(from.wall)} ${write.minute(from.wall)} – ${sameDay ? "" : `${write.dateShort(to.wall)} `}${write.minute(to.wall)}`;
+/** An end of a range as the address has it: a time, or a date without a zone; null where it is neither. */
+function written(end) {
+  if (/^\d{4}-\d\d-\d\d$/.test(end)) return { wall: new Date(`${end}T00:00Z`), offset: "" };
+  return /T.*(Z|[+-]\d\d:\d\d)$/.test(end) ? moment(end) : null;
 }
 
 function label(control, what, value) {
@@ -125,7 +154,7 @@ function label(control, what, value) {
 }
 
 function drawControls() {
-  $("main").hidden = $("controls").hidden = $("notes").hidden = $("bot-button").hidden = false;
+  for (const id of ["main", "strip", "controls", "notes", "bot-button"]) $(id).hidden = false;
   $("welcome").hidden = true;
   $("title").textContent = `Analytics of ${state.bot}`;
   label("bot", "Bot", state.bot);
@@ -133,7 +162,9 @@ function drawControls() {
   label("range", "Range", rangeName());
   $("custom-zone").textContent = state.zone.replaceAll("_", " ");
   for (const button of $("presets").children) button.setAttribute("aria-pressed", String(button.dataset.range === state.range.range));
-  drawChips();
+  $("top").value = state.ranked;
+  $("ranked-title").textContent = TOP[state.ranked];
+  chips();
 }
 
 function drawRange() {
@@ -145,22 +176,21 @@ function drawRange() {
   document.title = `${state.bot} – ${rangeName()} – Footfall`;
 }
 
-function drawChips() {
-  const hadFocus = $("chips").contains(document.activeElement);
-  const chips = state.filters.map(([name, value]) => {
-    const said = `${filterName(name)}: ${filterValue(name, value)}`;
-    return h("button", { class: "chip", type: "button", dataset: { name, value }, "aria-label": `Remove filter ${said}`, onclick: () => go(toggled(state, name, value)) },
-      h("span", { class: "chip-text" }, said), h("span", { "aria-hidden": "true" }, "×"));
+function chips() {
+  const before = history.state?.before;
+  drawChips({
+    filters: state.filters,
+    zoom: before && { back: rangeName(before), leave: () => go({ ...state, range: before }) },
+    remove: toggle,
+    clear: () => go({ ...state, filters: [] }),
+    fallback: $("filter-button"),
   });
-  if (chips.length > 1) chips.push(h("button", { class: "quiet", type: "button", onclick: () => go({ ...state, filters: [] }) }, "Clear all"));
-  $("chips").replaceChildren(...chips);
-  $("chips").hidden = !chips.length;
-  if (hadFocus) (chips[0] ?? $("refresh")).focus();
 }
 
 /** "up to 14:03:21, 2 s behind": how far the numbers reach, and why not further. */
-function drawFreshness({ freshness, answeredAt }) {
-  const { data_as_of: asOf, consumer_lag_records: lag, late_events_24h: late, dead_letters_24h: refused } = freshness;
+function drawFreshness() {
+  if (!freshness) return;
+  const { answer: { freshness: { data_as_of: asOf, consumer_lag_records: lag, late_events_24h: late, dead_letters_24h: refused }, answeredAt }, at } = freshness;
   const note = $("freshness");
   const rejected = refused ? `, ${count(refused, "event")} rejected in 24 h` : "";
   if (!asOf) {
@@ -173,50 +203,69 @@ function drawFreshness({ freshness, answeredAt }) {
   const when = behind < DAY_MS / 2 ? write.second(wall) : `${write.date(wall)}, ${write.second(wall)}`;
   const isSlow = behind > BEHIND_IS_SLOW_MS;
   const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
-  note.textContent = `up to ${when}, ${lasting(behind)} behind${why}${rejected}`;
+  const ago = Date.now() - at;
+  const asked = ago > ASKED_LONG_AGO_MS ? `, asked ${lasting(ago)} ago` : "";
+  const text = `up to ${when}, ${lasting(behind)} behind${why}${rejected}${asked}`;
+  if (note.textContent !== text) note.textContent = text;
   note.title = `Every event that reached Kafka before ${asOf.replace("T", " ")} is in these numbers.${
     late ? ` In 24 h ${count(late, "event")} came late, and ${late === 1 ? "is" : "are"} counted where ${late === 1 ? "it belongs" : "they belong"}.` : ""
   }`;
   note.classList.toggle("is-slow", isSlow);
 }
+setInterval(drawFreshness, AGES_EVERY_MS);
 
-// ---- what is not there ----
+// ---- what stands out, and what is not there ----
 
-/** Hears every summary: says how fresh it is, and where the range is empty what to do. */
-function onSummary(answer) {
-  drawFreshness(answer);
-  const notice = $("notice");
-  notice.hidden = answer.data.total_requests > 0;
-  if (!notice.hidden) drawNotice(notice);
+/** A summary has come. */
+function heard(answer) {
+  if (!answer) return;
+  freshness = { answer, at: Date.now() };
+  drawFreshness();
 }
 
-async function drawNotice(notice) {
+/** All that the first glance needs has come or failed: say what stands out, or where the range is empty what to do. */
+function look() {
+  const requestBars = requests.answer && requests.bars;
+  const tokenBars = tokens.answer && tokens.bars;
+  if (requestBars) numbers.shape("total_requests", requestBars.map(({ total }) => total));
+  if (tokenBars) {
+    numbers.shape("input_tokens", tokenBars.map(({ parts: [input] }) => Number(input)));
+    numbers.shape("output_tokens", tokenBars.map(({ parts: [, output] }) => Number(output)));
+    numbers.shape("total_tokens", tokenBars.map(({ total }) => total));
+  }
+  if (numbers.answer?.data.total_requests === 0) return explainEmpty();
+  strip.show(findings({
+    requests: requestBars, tokens: tokenBars, filters: state.filters, endpoints: endpoints.answer?.data, countries: countries.answer?.data,
+  }));
+}
+
+/** No request in the range: say why, or when the last one was, and offer what would show some. */
+async function explainEmpty() {
+  const mine = turn;
   if (state.filters.length) {
-    notice.replaceChildren(
+    return strip.say(
       h("p", {}, "No request in this range matches the filters."),
       h("button", { class: "action", type: "button", onclick: () => go({ ...state, filters: [] }) }, "Remove the filters"),
     );
-    return;
   }
-  notice.replaceChildren(h("p", {}, "No requests in this range."));
-  const { bot, zone } = state;
-  const last = await lastRequest(bot, zone);
-  if (last === null || notice.hidden || state.bot !== bot || state.zone !== zone) return;
+  const last = await lastRequest(state);
+  if (mine !== turn) return;
+  if (last === null) return strip.say(h("p", {}, "No requests in this range."));
   const { wall } = moment(last);
   const day = (days) => new Date(wall.getTime() + days * DAY_MS).toISOString().slice(0, 10);
-  notice.replaceChildren(
+  strip.say(
     h("p", {}, `No requests in this range. The last one was on ${write.day(wall)} at ${write.second(wall)}.`),
     h("button", { class: "action", type: "button", onclick: () => go({ ...state, range: { from: day(-6), to: day(1) } }) }, "Show the 7 days up to it"),
   );
 }
 
 /** When the bot's last request was, whatever the range; null where there is none, or no answer. */
-async function lastRequest(bot, zone) {
+async function lastRequest({ bot, zone }) {
   try {
     const { data } = await get(botPath(bot, "requests"), [["from", "2000-01-01"], ["tz", zone], ["limit", 1]]);
     return data.rows[0]?.time ?? null;
   } catch (error) {
-    if (!(error instanceof Problem)) throw error; // the notice does without
+    if (!(error instanceof Problem)) throw error; // the page does without
     return null;
   }
 }
@@ -248,8 +297,7 @@ async function offerBots() {
 /** There is no such bot, or none at all, or none was named. */
 async function greet() {
   const { bot } = state;
-  $("main").hidden = $("controls").hidden = $("notes").hidden = $("bot-button").hidden = true;
-  complain(null);
+  for (const id of ["main", "strip", "controls", "notes", "bot-button"]) $(id).hidden = true;
   document.title = "Footfall";
   if (bot === null) {
     try {
@@ -268,7 +316,7 @@ async function greet() {
 function arrive(bot) {
   state = { ...state, bot };
   history.replaceState(null, "", address(state));
-  return show({ anew: true });
+  return refresh();
 }
 
 // ---- controls ----
@@ -280,6 +328,12 @@ const botMenu = searchable($("bot-menu"), $("bot-button"), {
   open: offerBots,
   pick: (bot) => bot !== state.bot && go({ ...read({ pathname: "", search: "" }), bot, range: state.range, zone: state.zone }),
 });
+
+filterMenu($("filter-menu"), $("filter-button"), { values, view: shown, toggle });
+
+const TOP = { client_class: "Top Clients", browser: "Top Browsers", region: "Top Regions", city: "Top Cities", page_url: "Top Pages" };
+$("top").append(...RANKED.map((name) => h("option", { value: name }, filterName(name))));
+$("top").addEventListener("change", () => go({ ...state, ranked: $("top").value }));
 
 const zones = ["UTC", ...Intl.supportedValuesOf("timeZone").filter((zone) => zone !== "UTC")];
 searchable($("zone-menu"), $("zone-button"), {
@@ -314,7 +368,7 @@ function end(which) {
   const time = form.elements[`${which}_time`].value;
   if (!date) return null;
   const wall = new Date(`${date}T${time || "00:00"}Z`);
-  if (time) return instantOf(wall, state.zone).toISOString();
+  if (time) return inZone(wall, state.zone);
   return which === "to" ? new Date(wall.getTime() + DAY_MS).toISOString().slice(0, 10) : date;
 }
 
@@ -330,7 +384,7 @@ form.addEventListener("submit", (event) => {
   go({ ...state, range: to === null ? { from } : { from, to } });
 });
 
-$("refresh").addEventListener("click", () => show({ anew: true }));
+$("refresh").addEventListener("click", refresh);
 
 const THEMES = { "": "Auto", light: "Light", dark: "Dark" };
 function drawTheme() {
@@ -356,7 +410,7 @@ addEventListener("popstate", start);
 function start() {
   state = read(location);
   if (state.bot === null) return greet();
-  history.replaceState(null, "", address(state));
+  history.replaceState(history.state, "", address(state));
   return show();
 }
 

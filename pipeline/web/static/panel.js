@@ -7,6 +7,7 @@ export class Panel {
   #abort = null;
   #answered = null; // the request whose answer is on show
   #fault = null;
+  answer = null; // what is on show; null while there is a fault in its place
 
   /**
    * `request(view)` says what to ask: {path, parameters}, or null where nothing need be asked.
@@ -27,21 +28,27 @@ export class Panel {
     this.#abort?.abort();
     const abort = new AbortController();
     this.#abort = abort;
-    this.root.setAttribute("aria-busy", "true");
+    this.#ask(true);
     try {
       const answer = request && (await get(request.path, request.parameters, abort.signal));
       if (abort.signal.aborted) return;
       this.#settle(null);
       this.draw(answer, view);
+      this.answer = answer;
       this.#answered = key;
     } catch (error) {
       if (error.name === "AbortError") return;
-      this.#answered = null;
+      this.#answered = this.answer = null;
       this.#settle(error, () => this.show(view, { anew: true }));
       if (!(error instanceof Problem)) reportError(error);
     } finally {
-      if (this.#abort === abort) this.root.setAttribute("aria-busy", "false");
+      if (this.#abort === abort) this.#ask(false);
     }
+  }
+
+  #ask(isAsking) {
+    this.root.setAttribute("aria-busy", String(isAsking));
+    this.root.classList.toggle("is-asking", isAsking);
   }
 
   #settle(error, retry) {

@@ -22,13 +22,16 @@ const OWN_FILTERS = { requests: ["endpoint", "country", "ip"], tokens: ["source"
 
 export const DEFAULT_RANGE = { range: "7d" };
 
+/** What the third ranking can rank; the first unless chosen. */
+export const RANKED = ["client_class", "browser", "region", "city", "page_url"];
+
 /** The zone of this browser, or UTC where it does not say one. */
 export function browserZone() {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   return zone && zone !== "Etc/Unknown" ? zone : "UTC";
 }
 
-/** Read an address: {bot, range, zone, filters, own}; `bot` is null where none is named. */
+/** Read an address: {bot, range, zone, ranked, filters, own}; `bot` is null where none is named. */
 export function read(location) {
   const query = new URLSearchParams(location.search);
   const named = location.pathname.match(/^\/bots\/([^/]+)\/analytics$/);
@@ -37,6 +40,7 @@ export function read(location) {
     bot: named ? decodeURIComponent(named[1]) : null,
     range: ends.length ? Object.fromEntries(ends) : { range: query.get("range") ?? DEFAULT_RANGE.range },
     zone: query.get("tz") ?? browserZone(),
+    ranked: RANKED.find((name) => name === query.get("top")) ?? RANKED[0],
     filters: FILTERS.flatMap((name) => query.getAll(name).map((value) => [name, value])),
     own: Object.fromEntries(
       Object.entries(OWN_FILTERS).map(([table, names]) => [
@@ -50,6 +54,7 @@ export function read(location) {
 /** The address of a state: the inverse of `read`. */
 export function address(state) {
   const query = new URLSearchParams({ ...state.range, tz: state.zone });
+  if (state.ranked !== RANKED[0]) query.set("top", state.ranked);
   for (const [name, value] of state.filters) query.append(name, value);
   for (const [table, own] of Object.entries(state.own))
     for (const [name, value] of Object.entries(own)) if (value !== null) query.set(`${table}.${name}`, value);

@@ -1,34 +1,58 @@
-// The two tables: pages of 50 by cursor, filters of their own, an export of all that matches.
+// The two tables: pages of 50 by cursor, rows that open, filters of their own, an export of all that matches.
 
-import { botPath, get } from "./api.js";
+import { botPath, get, Problem } from "./api.js";
 import { h } from "./dom.js";
 import { exportMenu } from "./exports.js";
-import { KNOWN_SOURCES, country, countryCode, filterName, filterValue, integer, moment, sortable, sourceName } from "./format.js";
+import { filterField, sourceField } from "./fields.js";
+import { country, countryCode, filterName, filterValue, integer, isAddress, moment, sortable } from "./format.js";
 import { Panel } from "./panel.js";
 import { REQUEST_FILTERS, TOKEN_FILTERS, chosen, narrowed } from "./state.js";
 
 const PAGE_ROWS = 50;
+const LOOK_EVERY_MS = 15_000;
+const COUNTED = 100; // of rows that have arrived: more are "more than 99"
 
 const time = (text) => h("time", { datetime: text, title: text.replace("T", " ") }, sortable(moment(text).wall));
 const unknown = () => h("span", { class: "unknown", title: "Unknown" }, h("span", { "aria-hidden": "true" }, "–"), h("span", { class: "unseen" }, "Unknown"));
-const text = (value) => (value === null ? unknown() : h("span", { class: "cut", title: value }, value));
+const text = (value, title = value) => (value === null ? unknown() : h("span", { class: "cut", title }, h("bdi", {}, value)));
+const named = (name) => (row) => (row[name] === null ? unknown() : text(filterValue(name, row[name]), row[name]));
+const number = (name) => (row) => integer(row[name]);
 
+/** An instant on both clocks. */
+function instants(row) {
+  const { text: said, offset, ms } = moment(row.time);
+  const utc = new Date(ms).toISOString().replace("T", " ").slice(0, 23);
+  return offset === "+00:00" ? `${utc} UTC` : `${said.replace("T", " ")}, which is ${utc} UTC`;
+}
+
+// [heading, class, cell]
 const REQUESTS = [
   ["Time", "", (row) => time(row.time)],
-  ["Endpoint", "", (row) => text(row.endpoint)],
-  ["IP", "code", (row) => text(row.ip)],
-  ["Country", "", (row) => (row.country === null ? unknown() : h("span", { class: "cut", title: row.country }, country(row.country)))],
-  ["Region", "", (row) => text(row.region)],
-  ["City", "", (row) => text(row.city)],
-  ["Browser", "", (row) => text(row.browser)],
+  ["Endpoint", "", named("endpoint")],
+  ["IP", "code", named("ip")],
+  ["Country", "", named("country")],
+  ["Region", "", named("region")],
+  ["City", "", named("city")],
+  ["Browser", "", named("browser")],
 ];
-
 const TOKENS = [
   ["Time", "", (row) => time(row.time)],
-  ["Source", "", (row) => h("span", { class: "cut", title: row.source }, sourceName(row.source))],
-  ["Input", "number", (row) => integer(row.input_tokens)],
-  ["Output", "number", (row) => integer(row.output_tokens)],
-  ["Total", "number", (row) => integer(row.total_tokens)],
+  ["Source", "", named("source")],
+  ["Input", "number", number("input_tokens")],
+  ["Output", "number", number("output_tokens")],
+  ["Total", "number", number("total_tokens")],
+];
+
+// What an opened row says: [label, field or function, class]. Fields that the page can be filtered by do so on a click.
+const REQUEST_FACTS = [
+  ["Time", instants], ["Endpoint", "endpoint"], ["Client", "client_class"], ["Browser", "browser"],
+  ["IP", "ip", "code"], ["Country", "country"], ["Region", "region"], ["City", "city"],
+  ["Visitor’s time zone", "timezone"], ["Page", "page_url"], ["Conversation", "chat_id", "code"], ["Event", "event_id", "code"],
+];
+const TOKEN_FACTS = [
+  ["Time", instants], ["Source", "source"], ["Model", "model"],
+  ["Input tokens", number("input_tokens")], ["Output tokens", number("output_tokens")], ["Total tokens", number("total_tokens")],
+  ["Event", "event_id", "code"],
 ];
 
 class Table {
@@ -36,30 +60,38 @@ class Table {
   #query = ""; // what the cursors belong to
   #next = null;
   #view = null;
+  #newest = null; // {since, ids}: the first page, against which arrivals are counted
 
-  /** `path` below the bot; `names`: the filters of the page that the path takes; `form`: own filters, an element. */
-  constructor(root, { name, title, path, names, columns, form, seen }) {
-    Object.assign(this, { root, name, title, path, names, columns, seen });
+  /**
+   * `path` below the bot; `names`: the filters of the page that the path takes; `form`: own filters, an element.
+   * `toggle(name, value)` filters the page, `refresh()` asks for everything again.
+   */
+  constructor(root, { name, title, path, names, columns, facts, form, toggle, refresh }) {
+    Object.assign(this, { root, name, title, path, names, columns, facts, toggle });
     this.note = h("span", { class: "note" });
+    this.arrived = h("button", { class: "arrived", type: "button", hidden: true, onclick: refresh });
     this.position = h("span", { class: "note", role: "status" });
     this.first = this.#pager("First", () => this.#page([null]));
     this.previous = this.#pager("Previous", () => this.#page(this.#cursors.slice(0, -1)));
     this.following = this.#pager("Next", () => this.#page([...this.#cursors, this.#next]));
     this.rows = h("tbody");
+    this.rows.addEventListener("click", (event) => this.#click(event));
     this.scroller = h(
       "div",
-      { class: "scroller", tabindex: 0, role: "region", "aria-labelledby": `${name}-title` },
+      { class: "scroller", tabindex: 0, role: "region", "aria-label": `Rows of ${title}` },
       h("table", { "aria-labelledby": `${name}-title` },
-        h("thead", {}, h("tr", {}, ...columns.map(([label, kind]) => h("th", { scope: "col", class: kind }, label)))), this.rows),
+        h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "opener" }, h("span", { class: "unseen" }, "Details")),
+          ...columns.map(([label, kind]) => h("th", { scope: "col", class: kind }, label)))), this.rows),
     );
     const { button, menu } = exportMenu(name, title, (format) => this.#export(format));
     root.append(
-      h("header", { class: "panel-head" }, h("h2", { id: `${name}-title` }, title), this.note, h("span", { class: "spring" }), form, button, menu),
+      h("header", { class: "panel-head" }, h("h2", { id: `${name}-title` }, title), this.arrived, this.note, h("span", { class: "spring" }), form, button, menu),
       h("div", { class: "panel-body" }, this.scroller,
         h("footer", { class: "pager" }, this.position, h("span", { class: "spring" }), this.first, this.previous, this.following)),
     );
-    this.rows.append(...Array.from({ length: 12 }, () => h("tr", {}, h("td", { colspan: columns.length }, h("span", { class: "skeleton" }, "\u00a0")))));
+    this.rows.append(...Array.from({ length: 12 }, () => h("tr", {}, h("td", { colspan: columns.length + 1 }, h("span", { class: "skeleton" }, "\u00a0")))));
     this.panel = new Panel(root, { request: (view) => this.#request(view), draw: (answer) => this.#draw(answer) });
+    setInterval(() => this.#look(), LOOK_EVERY_MS);
   }
 
   show(view, options) {
@@ -101,12 +133,11 @@ class Table {
   #draw(answer) {
     const { rows, next } = answer?.data ?? { rows: [], next: null };
     this.#next = next;
-    this.rows.replaceChildren(
-      ...rows.map((row) => h("tr", { dataset: { eventId: row.event_id } }, ...this.columns.map(([, kind, cell]) => h("td", { class: kind }, cell(row))))),
-    );
+    this.rows.replaceChildren(...rows.map((row) => this.#row(row)));
     if (!rows.length) {
-      const why = answer ? "No rows in this range with these filters." : "No row can match: the page and this table are filtered to different values.";
-      this.rows.append(h("tr", { class: "none" }, h("td", { colspan: this.columns.length }, why)));
+      const isFiltered = narrowed(this.#view.state, this.name, this.names)?.length;
+      const why = answer ? `No rows in this range${isFiltered ? " with these filters" : ""}.` : "No row can match: the page and this table are filtered to different values.";
+      this.rows.append(h("tr", { class: "none" }, h("td", { colspan: this.columns.length + 1 }, why)));
     }
     const before = (this.#cursors.length - 1) * PAGE_ROWS;
     this.position.textContent = rows.length ? `Rows ${integer(before + 1)}–${integer(before + rows.length)}${next ? "" : ", the last"}` : "";
@@ -115,7 +146,61 @@ class Table {
     this.first.setAttribute("aria-disabled", String(this.#cursors.length < 2));
     this.previous.setAttribute("aria-disabled", String(this.#cursors.length < 2));
     this.following.setAttribute("aria-disabled", String(next === null));
-    this.seen?.(rows);
+    if (this.#cursors.length > 1) return;
+    this.arrived.hidden = true;
+    this.#newest = answer && { since: rows[0]?.time ?? answer.range.from, ids: new Set(rows.map(({ event_id }) => event_id)) };
+  }
+
+  #row(row) {
+    const opener = h("button", { class: "open", type: "button", "aria-expanded": "false", "aria-label": `All about the row of ${sortable(moment(row.time).wall)}` });
+    const element = h("tr", { dataset: { eventId: row.event_id } }, h("td", { class: "opener" }, opener),
+      ...this.columns.map(([, kind, cell]) => h("td", { class: kind }, cell(row))));
+    element.turn = () => {
+      const isOpen = opener.getAttribute("aria-expanded") === "true";
+      opener.setAttribute("aria-expanded", String(!isOpen));
+      if (isOpen) element.nextSibling.remove();
+      else element.after(h("tr", { class: "details" }, h("td", { colspan: this.columns.length + 1 }, this.#facts(row))));
+    };
+    return element;
+  }
+
+  #click({ target }) {
+    const row = target.closest("tr[data-event-id]");
+    if (row && (target.closest("button") || getSelection().isCollapsed)) row.turn();
+  }
+
+  #facts(row) {
+    return h("dl", { class: "facts" }, ...this.facts.map(([label, field, kind]) =>
+      h("div", {}, h("dt", {}, label), h("dd", { class: kind }, typeof field === "function" ? field(row) : this.#fact(row, field)))));
+  }
+
+  #fact(row, name) {
+    const value = row[name];
+    const shown = value === null ? "Unknown" : name === "country" ? `${country(value)} (${value})` : filterValue(name, value);
+    if (!this.names.includes(name)) return value === null ? "Not said" : h("bdi", {}, shown);
+    const isChosen = this.#view.state.filters.some(([n, v]) => n === name && v === (value ?? ""));
+    const label = `${isChosen ? "Remove" : "Add"} filter ${filterName(name)}: ${shown}`;
+    return h("button", { class: "fact", type: "button", title: label, "aria-label": label, onclick: () => this.toggle(name, value ?? "") }, h("bdi", {}, shown));
+  }
+
+  /** See whether rows have come since the first page was drawn, where the range goes on. They are offered, not shown. */
+  async #look() {
+    const view = this.#view;
+    const newest = this.#newest;
+    const to = view && Date.parse(view.ends[1][1]);
+    if (!newest || !view.isGoingOn || document.hidden || Date.parse(newest.since) >= Date.now()) return;
+    const filters = narrowed(view.state, this.name, this.names) ?? [];
+    const end = to > Date.now() ? [view.ends[1]] : [];
+    const parameters = [["from", newest.since], ...end, view.ends[2], ...filters, ["limit", COUNTED + newest.ids.size]];
+    try {
+      const { data } = await get(botPath(view.state.bot, this.path), parameters);
+      if (newest !== this.#newest) return;
+      const count = data.rows.filter(({ event_id }) => !newest.ids.has(event_id)).length;
+      this.arrived.hidden = !count;
+      this.arrived.textContent = count < COUNTED ? `${count} new ${count === 1 ? "row" : "rows"}` : `more than ${COUNTED - 1} new rows`;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error; // the next look may be answered
+    }
   }
 
   #export(format) {
@@ -129,135 +214,54 @@ class Table {
   }
 }
 
-/**
- * A text field that filters its table by a value given whole. `parse(text)` gives the value, or undefined where the text
- * is none; `suggest()` resolves to [{value, text}] for what exists, and is asked when the field is entered.
- */
-function filterField(table, name, { parse, suggest, change }) {
-  const list = h("datalist", { id: `${table}-${name}-values` });
-  const field = h("input", {
-    type: "search", placeholder: filterName(name), "aria-label": `Filter by ${filterName(name)}`, list: list.id, name, autocomplete: "off", spellcheck: "false", size: 14,
-  });
-  let held = null;
-  const commit = () => {
-    const written = field.value.trim();
-    const value = written === "" ? null : parse(written);
-    const isWrong = value === undefined;
-    field.toggleAttribute("aria-invalid", isWrong);
-    field.setCustomValidity(isWrong ? `No such ${filterName(name).toLowerCase()}: choose one of the list.` : "");
-    if (isWrong) return field.reportValidity();
-    if (value !== held) change((held = value));
-  };
-  const isOffered = () => [...list.children].some((option) => option.value === field.value);
-  field.addEventListener("change", commit);
-  field.addEventListener("input", () => {
-    field.setCustomValidity("");
-    if (field.value === "" || isOffered()) commit();
-  });
-  field.addEventListener("focus", async () => {
-    const offered = await suggest();
-    list.replaceChildren(...offered.map((value) => h("option", { value })));
-  });
-  return {
-    element: h("span", { class: "filter" }, field, list),
-    /** The address says otherwise than the field: the address holds. */
-    set: (value, text) => {
-      held = value;
-      if (document.activeElement !== field || value !== null) field.value = value === null ? "" : text;
-      field.removeAttribute("aria-invalid");
-    },
-  };
-}
+const same = (written) => written;
+const orUnknown = (parse) => (written) => (written.toLowerCase() === "unknown" ? "" : parse(written));
+const addressOf = (written) => (isAddress(written) ? written : undefined);
+const codeOf = (written) => countryCode(written) ?? undefined;
 
-/** The Requests table. `narrow(name, value)` is told a change of a filter; null takes it away. */
-export function requestsTable(root, narrow) {
-  const seenIps = new Set();
+/** How a value of a filter is written in a field. */
+const written = (name, value) => (value && name === "country" ? `${country(value)} (${value})` : filterValue(name, value));
+
+/** The Requests table. `narrow(name, value)` is told a change of its own filter, null takes it away; `values` are suggested. */
+export function requestsTable(root, { narrow, values, toggle, refresh }) {
   let view = null;
-  const offers = new Map(); // by what was asked
-  const top = (by) => {
-    const parameters = [["by", by], ["limit", 1000], ...view.ends, ...chosen(view.state, REQUEST_FILTERS)];
-    const key = JSON.stringify([view.state.bot, parameters]);
-    if (!offers.has(key)) {
-      // A field without suggestions still filters, and is offered them when it is entered again.
-      const asked = get(botPath(view.state.bot, "requests/top"), parameters).then(({ data }) => data, () => (offers.delete(key), []));
-      offers.set(key, asked);
-    }
-    return offers.get(key);
-  };
-  const suggest = (by, name) => async () =>
-    view ? (await top(by)).filter(({ kind }) => kind !== "other").map(({ kind, value }) => (kind === "unknown" ? "Unknown" : name(value))) : [];
-  const orUnknown = (parse) => (written) => (written.toLowerCase() === "unknown" ? "" : parse(written));
-  const same = (written) => written;
-
-  const fields = {
-    endpoint: filterField("requests", "endpoint", { parse: same, suggest: suggest("endpoint", same), change: (value) => narrow("endpoint", value) }),
-    country: filterField("requests", "country", {
-      parse: orUnknown((written) => countryCode(written) ?? undefined),
-      suggest: suggest("country", (code) => `${country(code)} (${code})`),
-      change: (value) => narrow("country", value),
-    }),
-    ip: filterField("requests", "ip", { parse: orUnknown(same), suggest: async () => [...seenIps], change: (value) => narrow("ip", value) }),
-  };
+  const suggest = (name) => async () => (view ? (await values.of(view, name)).map(({ value }) => written(name, value)) : []);
+  const field = (name, parse) =>
+    filterField("requests", name, { parse, suggest: suggest(name), change: (value) => narrow(name, value) });
+  const fields = { endpoint: field("endpoint", same), country: field("country", orUnknown(codeOf)), ip: field("ip", orUnknown(addressOf)) };
   const form = h("div", { class: "filters", role: "group", "aria-label": "Filters of the requests table" }, ...Object.values(fields).map(({ element }) => element));
   const table = new Table(root, {
-    name: "requests", title: "Requests", path: "requests", names: REQUEST_FILTERS, columns: REQUESTS, form,
-    seen: (rows) => rows.forEach(({ ip }) => ip && seenIps.add(ip)),
+    name: "requests", title: "Requests", path: "requests", names: REQUEST_FILTERS, columns: REQUESTS, facts: REQUEST_FACTS, form, toggle, refresh,
   });
   return {
     show: (shown, options) => {
       view = shown;
-      for (const [name, field] of Object.entries(fields)) {
+      for (const [name, own] of Object.entries(fields)) {
         const value = shown.state.own.requests[name];
-        field.set(value, value === null ? "" : name === "country" && value ? `${country(value)} (${value})` : filterValue(name, value));
+        own.set(value, value === null ? "" : written(name, value));
       }
       return table.show(shown, options);
     },
   };
 }
 
-const ALL = "\u0000all";
-const OTHER = "\u0000other";
-
-/** The Token Usages table: its source is chosen among the usual ones, any that was seen, or written by hand. */
-export function tokensTable(root, narrow) {
-  const sources = new Set(KNOWN_SOURCES);
-  let current = null;
-  const select = h("select", { "aria-label": "Filter by source" });
-  const field = h("input", { type: "search", "aria-label": "Source by name", placeholder: "Source", size: 14, maxlength: 128, hidden: true, autocomplete: "off" });
-  const fill = () => {
-    const option = (value, name) => h("option", { value, selected: value === (current ?? ALL) }, name);
-    select.replaceChildren(option(ALL, "All sources"), ...[...sources].map((source) => option(source, sourceName(source))), option(OTHER, "Other…"));
-    select.value = current ?? ALL;
-  };
-  const choose = (source) => {
-    field.hidden = true;
-    if (source !== current) narrow("source", source);
-    fill();
-  };
-  select.addEventListener("change", () => {
-    if (select.value !== OTHER) return choose(select.value === ALL ? null : select.value);
-    field.hidden = false;
-    field.value = "";
-    field.focus();
+/** The Token Usages table, as `requestsTable`; its source is chosen among the usual ones and those that exist. */
+export function tokensTable(root, { narrow, values, toggle, refresh }) {
+  let view = null;
+  const source = sourceField({
+    suggest: async () => (view ? (await values.of(view, "source")).map(({ value }) => value) : []),
+    change: (value) => narrow("source", value),
   });
-  field.addEventListener("change", () => choose(field.value.trim() || null));
-  fill();
-  const form = h("div", { class: "filters", role: "group", "aria-label": "Filter of the token usages table" }, select, field);
+  const form = h("div", { class: "filters", role: "group", "aria-label": "Filter of the token usages table" }, source.element);
   const table = new Table(root, {
-    name: "tokens", title: "Token Usages", path: "token-usages", names: TOKEN_FILTERS, columns: TOKENS, form,
-    seen: (rows) => {
-      const before = sources.size;
-      rows.forEach(({ source }) => sources.add(source));
-      if (sources.size > before && select.value !== OTHER) fill();
-    },
+    name: "tokens", title: "Token Usages", path: "token-usages", names: TOKEN_FILTERS, columns: TOKENS, facts: TOKEN_FACTS, form, toggle, refresh,
   });
   return {
-    show: (shown, options) => {
-      current = shown.state.own.tokens.source;
-      if (current !== null) sources.add(current);
-      field.hidden = true;
-      fill();
-      return table.show(shown, options);
+    show: async (shown, options) => {
+      view = shown;
+      source.set(shown.state.own.tokens.source);
+      await table.show(shown, options);
+      source.offer((table.panel.answer?.data.rows ?? []).map((row) => row.source));
     },
   };
 }

@@ -1,0 +1,60 @@
+// The page's filters: a chip for each, and one search over all values that exist to add another.
+
+import { $, h } from "./dom.js";
+import { count, filterName, filterValue, isAddress } from "./format.js";
+import { searchable } from "./menus.js";
+import { REQUEST_FILTERS, TOKEN_FILTERS } from "./state.js";
+
+const EACH = 4; // of every filter, before anything is typed
+
+/** Draw a chip per filter. `remove(name, value)` and `clear()` are told what a reader wants; `zoom` is a chip of its own. */
+export function drawChips({ filters, zoom, remove, clear, fallback }) {
+  const box = $("chips");
+  const hadFocus = box.contains(document.activeElement);
+  const chips = filters.map(([name, value]) => {
+    const said = `${filterName(name)}: ${filterValue(name, value)}`;
+    return chip(said, `Remove filter ${said}`, () => remove(name, value), { name, value });
+  });
+  if (zoom) chips.unshift(chip("Zoomed in", `Zoomed in: back to ${zoom.back}`, zoom.leave, {}));
+  if (filters.length > 1) chips.push(h("button", { class: "quiet", type: "button", onclick: clear }, "Clear all"));
+  box.replaceChildren(...chips);
+  box.hidden = !chips.length;
+  if (hadFocus) (chips[0] ?? fallback).focus();
+}
+
+const chip = (text, label, onclick, dataset) =>
+  h("button", { class: "chip", type: "button", dataset, title: label, "aria-label": label, onclick },
+    h("span", { class: "chip-text" }, h("bdi", {}, text)), h("span", { "aria-hidden": "true" }, "×"));
+
+/** The menu that adds a filter. `view()` is what is on show; `toggle(name, value)` is told the choice. */
+export function filterMenu(menu, button, { values, view, toggle }) {
+  let known = []; // [{name, value, requests}]
+  const item = ({ name, value, requests }) => ({
+    value: `${name}=${value}`, name: `${filterName(name)}: ${filterValue(name, value)}`, note: requests === null ? "" : count(requests, "request"),
+    choice: [name, value],
+  });
+  const items = (written) => {
+    if (written) return [...known.map(item), ...(isAddress(written) ? [item({ name: "ip", value: written, requests: null })] : [])];
+    return [...REQUEST_FILTERS, ...TOKEN_FILTERS].flatMap((name) => known.filter((one) => one.name === name).slice(0, EACH)).map(item);
+  };
+  const control = searchable(menu, button, {
+    label: "Values to filter by",
+    placeholder: "Endpoint, country, browser, IP, source, model…",
+    items,
+    current: () => null,
+    open: async () => {
+      const shown = view();
+      if (!shown) return;
+      known = [];
+      control.update("Loading…");
+      await Promise.all([...REQUEST_FILTERS, ...TOKEN_FILTERS].map(async (name) => {
+        const found = await values.of(shown, name);
+        const isChosen = ({ value }) => shown.state.filters.some(([n, v]) => n === name && v === value);
+        known = known.filter((one) => one.name !== name).concat(found.filter((one) => !isChosen(one)).map((one) => ({ ...one, name })));
+        control.update("Loading…");
+      }));
+      control.update("No values in this range.");
+    },
+    pick: (key, { choice }) => toggle(...choice),
+  });
+}

@@ -1,0 +1,444 @@
+"""What the page says about its numbers, and what it lets a reader do with them; the API says what a test wants."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.browser.fake_api import NOW, FakeApi, request_row, text, token_row, top
+from tests.browser.reader import Reader
+from tests.browser.test_states import busy, spiky
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def api(reader: Reader) -> FakeApi:
+    api = FakeApi()
+    api.install(reader.page)
+    return api
+
+
+def told(reader: Reader) -> list[str]:
+    """What stands out, opened."""
+    reader.page.locator("#strip summary").click()
+    found: list[str] = reader.page.locator("#strip li strong").all_inner_texts()
+    return found
+
+
+# --- what stands out
+
+
+def test_a_spike_with_flat_tokens_is_pointed_out_with_the_way_to_it(reader: Reader, api: FakeApi) -> None:
+    api.requests[30] = 4000
+    reader.open(query="?tz=UTC")
+    start = api.start + 30 * api.bucket
+    when = f"{start:%a} {start.day} {start:%b}, {start:%H:%M} – "
+    [spike] = told(reader)
+    assert spike.startswith(f"Spike with flat tokens, {when}")
+    assert spike.endswith(": 13 times the usual requests")
+    reader.doing(reader.page.get_by_role("button", name="Show that time").click)
+    assert reader.query["from"] == [text(start)]
+    assert reader.query["to"] == [text(start + api.bucket)]
+
+
+def test_a_spike_with_its_tokens_is_told_apart(reader: Reader, api: FakeApi) -> None:
+    api.requests[30], api.tokens[30] = 4000, (900_000, 90_000)
+    reader.open(query="?tz=UTC")
+    [spike] = told(reader)
+    assert re.match(r"Spike, .*: 13 times the usual requests, [\d.]+ times the tokens$", spike)
+
+
+def test_a_lasting_rise_is_no_spike(reader: Reader, api: FakeApi) -> None:
+    api.requests = [100] * 21 + [400] * 21
+    api.tokens = [(40_000, 5_000)] * 21 + [(160_000, 20_000)] * 21
+    reader.open(query="?tz=UTC")
+    expect(reader.page.locator("#strip")).to_have_text("Nothing unusual stands out in this range.")
+
+
+def test_tokens_that_outrun_requests_are_pointed_out(reader: Reader, api: FakeApi) -> None:
+    api.tokens[21:] = [(given * 2, made * 2) for given, made in api.tokens[21:]]
+    reader.open(query="?tz=UTC")
+    [outrun] = told(reader)
+    usual = sum(map(sum, api.tokens[:21])) / sum(api.requests[:21])
+    assert re.match(r"Tokens outrun requests: [\d,]+ per request lately, [\d,]+ before$", outrun)
+    before = int(outrun.split()[-2].replace(",", ""))
+    assert before == pytest.approx(usual, rel=0.1)  # the halves are of whole bars
+
+
+def test_one_country_and_one_surface_are_pointed_out_unless_filtered_by(reader: Reader, api: FakeApi) -> None:
+    api.tops = {
+        "country": top(("NP", 900), ("DE", 100)),
+        "endpoint": top(("fs_chat", 800), ("api", 150), unknown=50),
+    }
+    reader.open(query="?tz=UTC")
+    assert told(reader) == [
+        "One country leads: Nepal, 90.0 % of requests",
+        "One surface leads: fs_chat, 80.0 % of requests",
+    ]
+    reader.doing(reader.page.get_by_role("button", name="Only Nepal").click)
+    assert reader.query["country"] == ["NP"]
+    assert told(reader) == ["One surface leads: fs_chat, 80.0 % of requests"]
+
+
+def test_a_handful_of_requests_is_no_pattern(reader: Reader, api: FakeApi) -> None:
+    api.requests = [0] * 38 + [1, 2, 9, 1]
+    api.tokens = [(0, 0)] * 38 + [(10, 1), (20, 2), (900, 90), (10, 1)]
+    api.tops = {"country": top(("NP", 13)), "endpoint": top(("api", 13))}
+    reader.open(query="?tz=UTC")
+    expect(reader.page.locator("#strip")).to_have_text("Nothing unusual stands out in this range.")
+
+
+# --- the cards
+
+
+def test_a_unique_count_says_why_days_may_add_up_to_more(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?tz=UTC")
+    card = reader.card("unique_ips")
+    expect(card).to_contain_text("exact")
+    card.focus()
+    expect(reader.page.locator("#tip")).to_contain_text("the counts of single days may add up to more")
+    expect(card).to_have_attribute("aria-label", re.compile("counts once in the whole range"))
+
+
+def test_feedback_has_its_denominator(reader: Reader, api: FakeApi) -> None:
+    api.summary = {"positive_feedbacks": 7, "negative_feedbacks": 1}
+    reader.open(query="?tz=UTC")
+    expect(reader.card("positive_feedbacks")).to_contain_text("87.5 % of 8")
+    expect(reader.card("negative_feedbacks")).to_contain_text("12.5 % of 8")
+    expect(reader.card("positive_feedbacks")).to_have_attribute(
+        "aria-label", re.compile("7 of 8 votes, 87.5 %. A changed vote counts once")
+    )
+    api.summary = {"positive_feedbacks": 0, "negative_feedbacks": 0}
+    reader.page.get_by_role("button", name="Refresh").click()
+    expect(reader.card("positive_feedbacks")).to_have_attribute(
+        "aria-label", "Positive Feedbacks: 0, of no votes"
+    )
+
+
+def test_a_card_draws_the_shape_of_its_number_where_that_follows_the_filters(
+    reader: Reader, api: FakeApi
+) -> None:
+    reader.open(query="?tz=UTC")
+    cards = ["total_requests", "input_tokens", "output_tokens", "total_tokens"]
+    for name in cards:
+        expect(reader.card(name).locator("polyline")).to_be_attached()
+    assert reader.page.locator("[data-card] polyline").count() == len(cards)
+    api.summary = {"unfiltered": cards[1:]}
+    reader.doing(reader.page.locator("#countries [data-value=DE]").click)
+    expect(reader.card("total_requests").locator("polyline")).to_be_attached()
+    assert reader.page.locator("[data-card] polyline").count() == 1
+
+
+# --- the charts
+
+
+def test_both_charts_read_the_interval_under_the_pointer(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?tz=UTC")
+    reader.page.locator("#series rect.count").nth(10).hover()
+    tip = reader.page.locator("#tip")
+    given, made = api.tokens[10]
+    expect(tip).to_contain_text(f"{api.requests[10]} requests")
+    expect(tip).to_contain_text(f"{given:,} input, {made:,} output tokens")
+    for chart in ("#series", "#token-series"):
+        assert float(reader.page.locator(f"{chart} .band").get_attribute("width") or 0) > 0
+    reader.page.mouse.move(5, 5)
+    expect(tip).to_be_hidden()
+
+
+def test_the_unfinished_bar_is_lighter_and_said_to_be(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?tz=UTC")
+    bars = reader.page.locator("#series rect.count")
+    paints = bars.evaluate_all("all => all.map(bar => Number(getComputedStyle(bar).fillOpacity))")
+    assert paints[-1] < paints[-2] == 1
+    expect(reader.page.locator("#series")).to_contain_text("current bar unfinished")
+    plot = reader.page.get_by_role("slider", name="Requests over time")
+    plot.focus()
+    reader.page.keyboard.press("End")
+    expect(plot).to_have_attribute("aria-valuetext", re.compile("unfinished"))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("interval", "bucket", "count"),
+    [("15m", timedelta(minutes=15), 25), ("4h", timedelta(hours=4), 60), ("1d", timedelta(days=1), 92)],
+)
+def test_the_labels_of_the_axis_stand_apart(
+    reader: Reader, api: FakeApi, interval: str, bucket: timedelta, count: int, width: int
+) -> None:
+    api.interval, api.bucket = interval, bucket
+    api.requests, api.tokens = [*range(count)], [(n, n) for n in range(count)]
+    reader.page.set_viewport_size({"width": width, "height": 900})
+    reader.open(query="?tz=UTC")
+    boxes = [box for box in map(Locator.bounding_box, reader.page.locator("#series .tick text").all()) if box]
+    assert len(boxes) >= 3
+    assert all(a["x"] + a["width"] < b["x"] for a, b in itertools.pairwise(boxes))
+
+
+def test_leaving_a_zoom_brings_back_the_range_before(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?range=30d&tz=UTC")
+    plot = reader.page.get_by_role("slider", name="Tokens over time")
+    plot.focus()
+    reader.page.keyboard.press("Home")
+    reader.doing(lambda: reader.page.keyboard.press("Enter"))
+    reader.doing(reader.page.locator("#endpoints [data-value=api]").click)
+    assert reader.query["from"] == [text(api.start)]
+    reader.page.reload()
+    reader.settle()
+    reader.doing(reader.page.get_by_role("button", name="Zoomed in: back to Last 30 days").click)
+    assert reader.query == {"range": ["30d"], "tz": ["UTC"], "endpoint": ["api"]}
+
+
+# --- filters
+
+
+def test_a_filter_is_found_among_all_values_that_exist(reader: Reader, api: FakeApi) -> None:
+    api.token_rows = [token_row(n, model=f"model-{n % 3}") for n in range(9)]
+    reader.open(query="?tz=UTC")
+    for written, offered, expected in [
+        ("germ", "Country: Germany", ("country", "DE")),
+        ("crawler", "Client: Crawler", ("client_class", "crawler")),
+        ("model-2", "Model: model-2", ("model", "model-2")),
+        ("2001:db8::7", "IP: 2001:db8::7", ("ip", "2001:db8::7")),
+    ]:
+        reader.page.locator("#filter-button").click()
+        field = reader.page.get_by_role("combobox", name="Values to filter by")
+        field.fill(written)
+        expect(reader.page.get_by_role("option", name=offered)).to_be_visible()
+        reader.doing(lambda: reader.page.keyboard.press("Enter"))
+        name, value = expected
+        assert reader.query[name] == [value]
+        expect(reader.page.get_by_role("button", name=f"Remove filter {offered}")).to_be_visible()
+    reader.doing(reader.page.get_by_role("button", name="Clear all").click)
+    assert reader.query == {"range": ["7d"], "tz": ["UTC"]}
+
+
+def test_what_is_no_address_is_refused_where_it_is_written(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?tz=UTC")
+    field = reader.page.get_by_label("Filter by IP")
+    field.fill("300.1.1.1")
+    field.press("Enter")
+    expect(field).to_have_attribute("aria-invalid", "")
+    assert "requests.ip" not in reader.query
+
+
+def test_the_third_ranking_is_chosen_and_kept_in_the_address(reader: Reader, api: FakeApi) -> None:
+    api.tops["browser"] = top(("Firefox", 60), ("Chrome", 40))
+    reader.open(query="?tz=UTC")
+    expect(reader.page.locator("#ranked [data-value=crawler] .rank-name")).to_have_text("Crawler")
+    reader.doing(lambda: reader.page.get_by_label("Rank by").select_option("browser"))
+    assert reader.query["top"] == ["browser"]
+    expect(reader.page.get_by_role("heading", name="Top Browsers")).to_be_visible()
+    reader.doing(reader.page.locator("#ranked [data-value=Firefox]").click)
+    assert reader.query["browser"] == ["Firefox"]
+
+
+# --- the tables
+
+
+def test_a_row_opens_to_everything_known_of_it_and_filters(reader: Reader, api: FakeApi) -> None:
+    api.request_rows = [
+        request_row(
+            0,
+            time=text(NOW),
+            client_class="api_client",
+            timezone="Europe/Berlin",
+            page_url="https://shop.example/cart?step=2",
+            chat_id="chat-7",
+            city=None,
+        )
+    ]
+    reader.open(query="?tz=UTC")
+    reader.page.locator("#requests .open").focus()
+    reader.page.keyboard.press("Enter")
+    facts = reader.page.locator("#requests .facts")
+    expect(reader.page.locator("#requests .open")).to_have_attribute("aria-expanded", "true")
+    said = dict(
+        facts.locator("div").evaluate_all("all => all.map(row => [...row.children].map(e => e.innerText))")
+    )
+    shown = {name: value for name, value in said.items() if name != "Time"}
+    assert shown == {
+        "Endpoint": "widget",
+        "Client": "API client",
+        "Browser": "Firefox",
+        "IP": "203.0.113.0",
+        "Country": "Germany (DE)",
+        "Region": "Berlin",
+        "City": "Unknown",
+        "Visitor’s time zone": "Europe/Berlin",
+        "Page": "https://shop.example/cart?step=2",
+        "Conversation": "chat-7",
+        "Event": "event-0",
+    }
+    assert f"{NOW:%Y-%m-%d %H:%M:%S}.000 UTC" in said["Time"]
+    reader.doing(facts.get_by_role("button", name="Add filter Client: API client").click)
+    assert reader.query["client_class"] == ["api_client"]
+    reader.page.locator("#requests tbody td").nth(2).click()
+    expect(facts).to_be_visible()
+    reader.page.locator("#requests tbody td").nth(2).click()
+    expect(facts).to_have_count(0)
+
+
+def test_rows_that_arrive_are_offered_and_move_nothing(reader: Reader, api: FakeApi) -> None:
+    reader.page.clock.install(time=NOW + timedelta(minutes=1))
+    reader.open(query="?tz=UTC")
+    before = reader.rows("requests")
+    api.request_rows = [request_row(n, event_id=f"new-{n}") for n in range(-12, 0)] + api.request_rows
+    reader.page.clock.run_for(16_000)
+    offer = reader.page.locator("#requests .arrived")
+    expect(offer).to_have_text("12 new rows")
+    assert reader.rows("requests") == before
+    expect(reader.page.locator("#tokens .arrived")).to_be_hidden()
+    offer.click()
+    expect(reader.page.locator("#requests tbody tr").first).to_have_attribute("data-event-id", "new--12")
+    expect(offer).to_be_hidden()
+
+
+def test_nothing_is_looked_for_in_a_range_that_is_over(reader: Reader, api: FakeApi) -> None:
+    reader.page.clock.install(time=NOW + timedelta(minutes=1))
+    reader.open(query="?range=yesterday&tz=UTC")
+    asked = len(api.asked)
+    reader.page.clock.run_for(40_000)
+    assert len(api.asked) == asked
+
+
+# --- how fresh
+
+
+def test_what_lags_is_amber_with_its_reason(reader: Reader, api: FakeApi) -> None:
+    note = reader.page.locator("#freshness")
+    reader.open(query="?tz=UTC")
+    quiet = note.evaluate("note => getComputedStyle(note).color")
+    expect(note).to_have_text(f"up to {NOW - timedelta(seconds=2):%H:%M:%S}, 2 s behind")
+    api.freshness = {
+        "data_as_of": text(NOW - timedelta(minutes=7)),
+        "consumer_lag_records": 1234,
+        "dead_letters_24h": 1,
+    }
+    reader.page.get_by_role("button", name="Refresh").click()
+    expect(note).to_contain_text("7 min behind, 1,234 events waiting, 1 event rejected in 24 h")
+    assert note.evaluate("note => getComputedStyle(note).color") != quiet
+    api.freshness = {"data_as_of": None}
+    reader.page.get_by_role("button", name="Refresh").click()
+    expect(note).to_have_text("no worker has reported yet")
+
+
+def test_numbers_that_were_asked_for_long_ago_say_so(reader: Reader, api: FakeApi) -> None:
+    reader.page.clock.install(time=NOW)
+    reader.open(query="?tz=UTC")
+    note = reader.page.locator("#freshness")
+    expect(note).not_to_contain_text("asked")
+    reader.page.clock.run_for(5 * 60_000)
+    expect(note).to_contain_text("2 s behind, asked 5 min ago")
+    reader.page.get_by_role("button", name="Refresh").click()
+    expect(note).not_to_contain_text("asked")
+
+
+# --- how it looks
+
+
+def test_the_theme_is_switched_and_remembered(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?tz=UTC")
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+    light = reader.page.evaluate(ground)
+    switch = reader.page.locator("#theme")
+    expect(switch).to_have_attribute("aria-label", "Theme: Auto")
+    switch.click()
+    switch.click()
+    expect(switch).to_have_attribute("aria-label", "Theme: Dark")
+    assert reader.page.evaluate(ground) != light
+    reader.page.reload()
+    reader.settle()
+    expect(switch).to_have_attribute("aria-label", "Theme: Dark")
+    assert reader.page.evaluate(ground) != light
+
+
+def test_nothing_moves_for_those_who_ask_for_that(reader: Reader, api: FakeApi) -> None:
+    reader.page.emulate_media(reduced_motion="reduce")
+    reader.open(query="?tz=UTC")
+    longest = reader.page.evaluate(
+        """() => Math.max(...[...document.querySelectorAll("*")].map((element) => {
+          const style = getComputedStyle(element);
+          return parseFloat(style.transitionDuration) + parseFloat(style.animationDuration);
+        }))"""
+    )
+    assert longest == 0
+
+
+def test_the_longest_names_and_numbers_fit_on_a_phone(reader: Reader) -> None:
+    busy().install(reader.page)
+    reader.page.set_viewport_size({"width": 390, "height": 844})
+    reader.open(query="?tz=UTC&requests.country=GS")
+    assert reader.page.evaluate("document.documentElement.scrollWidth") == 390
+    cut = reader.page.evaluate(
+        """[...document.querySelectorAll(".card-value, .card-small")]
+             .filter((text) => text.scrollWidth > text.clientWidth + 1).map((text) => text.textContent)"""
+    )
+    assert cut == []
+
+
+def test_print_leaves_out_what_cannot_be_pressed_and_shows_every_row(reader: Reader) -> None:
+    spiky().install(reader.page)
+    reader.open(query="?tz=UTC&country=US")
+    reader.page.emulate_media(media="print", color_scheme="dark")
+    for control in (
+        "#refresh",
+        "#range-button",
+        "#theme",
+        "#filter-button",
+        "#requests .filters",
+        "#requests .pager",
+    ):
+        expect(reader.page.locator(control)).to_be_hidden()
+    for part in ("#bot-name", "#span", "#chips", "#strip", "#cards", "#series", "#countries"):
+        expect(reader.page.locator(part)).to_be_visible()
+    scroller = reader.page.locator("#requests .scroller")
+    assert scroller.evaluate("box => box.scrollHeight === box.clientHeight")
+    assert reader.page.evaluate("getComputedStyle(document.body).color").startswith("rgb(21, 25, 30")
+
+
+def test_the_keyboard_reaches_everything_in_the_order_of_reading(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?tz=UTC")
+    order = []
+    for _ in range(28):
+        reader.page.keyboard.press("Tab")
+        order.append(
+            reader.page.evaluate(
+                """() => {
+                  const {activeElement: at} = document;
+                  const style = getComputedStyle(at);
+                  const isSeen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+                  if (!isSeen) return `no focus shown: ${at.outerHTML}`;
+                  const {card, value} = at.dataset;
+                  return at.id || card || value || at.getAttribute("aria-label") || at.textContent;
+                }"""
+            )
+        )
+    assert order[:8] == [
+        "Skip to the numbers",
+        "Footfall, all bots",
+        "bot-button",
+        "range-button",
+        "zone-button",
+        "refresh",
+        "theme",
+        "filter-button",
+    ]
+    assert order[8:19] == [
+        "total_requests",
+        "unique_ips",
+        "unique_conversations",
+        "last_request",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "positive_feedbacks",
+        "negative_feedbacks",
+        "Requests over time, bar by bar",
+        "Tokens over time, bar by bar",
+    ]
+    assert order[19:21] == ["widget", "api"]

@@ -1,0 +1,245 @@
+"""The page in every state that it can be in: accessible, quick, and still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.fake_api import NOW, FakeApi, request_row, text, token_row, top
+from tests.browser.reader import Reader
+
+pytestmark = pytest.mark.browser
+
+ARABIC = "demo-مساعد"
+LONG = "an-endpoint-whose-name-is-much-longer-than-anyone-would-think-of".ljust(128, "-")
+"""128 characters: the longest there is."""
+
+
+def busy() -> FakeApi:
+    """Ten million rows, and names as long as they come."""
+    row = partial(
+        request_row, endpoint=LONG, country="GS", city="W" * 40, page_url="https://x.example/" + "p" * 900
+    )
+    return FakeApi(
+        requests=[10_000_000 + n for n in range(42)],
+        tokens=[(2**51 // 42, 2**50 // 42)] * 42,
+        tops={
+            "endpoint": top((LONG, 300_000_000), (ARABIC, 100_000_000), other=20_000_861),
+            # 38 letters, and more in most languages.
+            "country": top(("GS", 420_000_000), ("AQ", 1), unknown=860),
+        },
+        request_rows=[row(n) for n in range(60)],
+        token_rows=[
+            token_row(n, source=LONG, input_tokens=2**52, total_tokens=2**52 + 80) for n in range(60)
+        ],
+    )
+
+
+def spiky() -> FakeApi:
+    """A spike with flat tokens, of one country and one surface."""
+    usual = FakeApi()
+    usual.requests[30] = 4000
+    usual.tops = {"country": top(("US", 9000), ("DE", 500)), "endpoint": top(("widget", 9000), ("api", 500))}
+    return usual
+
+
+def empty() -> FakeApi:
+    return FakeApi(
+        requests=[0] * 42,
+        tokens=[(0, 0)] * 42,
+        request_rows=[],
+        token_rows=[],
+        summary={"last_request": None},
+    )
+
+
+def late() -> FakeApi:
+    as_of = text(NOW - timedelta(minutes=7))
+    return FakeApi(freshness={"data_as_of": as_of, "consumer_lag_records": 1234, "dead_letters_24h": 3})
+
+
+def one_row() -> FakeApi:
+    return FakeApi(
+        requests=[0] * 41 + [1],
+        tokens=[(0, 0)] * 41 + [(1200, 80)],
+        request_rows=[request_row(0)],
+        token_rows=[token_row(0)],
+    )
+
+
+def failing(*paths: str) -> Callable[[], FakeApi]:
+    return lambda: FakeApi(failing=set(paths))
+
+
+def opened(*buttons: str) -> Callable[[Page], None]:
+    """Click these one after the other."""
+
+    def act(page: Page) -> None:
+        for button in buttons:
+            page.locator(button).first.click()
+        page.wait_for_timeout(150)  # what moves has moved
+
+    return act
+
+
+def nothing(page: Page) -> None:
+    pass
+
+
+STATES: dict[str, tuple[Callable[[], FakeApi], str, Callable[[Page], None]]] = {
+    "usual": (FakeApi, "", nothing),
+    "something-stands-out": (spiky, "", opened("#strip summary")),
+    "a-row-is-open": (FakeApi, "", opened("#requests .open", "#tokens .open")),
+    "filtered": (FakeApi, "&country=DE&country=US&endpoint=widget&source=chat", nothing),
+    "tables-filtered": (FakeApi, "&requests.country=DE&requests.ip=203.0.113.7&tokens.source=chat", nothing),
+    "empty": (empty, "", nothing),
+    "late": (late, "", nothing),
+    "one-row": (one_row, "", nothing),
+    "ten-million-rows": (busy, "", nothing),
+    "a-panel-fails": (failing("requests/timeseries", "requests/top"), "", nothing),
+    "everything-fails": (failing("*"), "", nothing),
+}
+
+
+MENUS = {
+    "bots": "#bot-button",
+    "filters": "#filter-button",
+    "ranges": "#range-button",
+    "zones": "#zone-button",
+    "export": "[popovertarget=requests-export]",
+}
+
+
+def violations(page: Page, *rules: str, within: str = "html") -> list[str]:
+    """What axe has against the page or a part of it: by these rules, or by all that there are."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(Axe().axe_script)
+    options = {"resultTypes": ["violations"], **({"runOnly": [*rules]} if rules else {})}
+    found: dict[str, Any] = page.evaluate("given => axe.run(...given)", [within, options])
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"]]
+
+
+def enter(reader: Reader, state: str) -> None:
+    """Bring the page into this state."""
+    say, query, act = STATES[state]
+    api = say()
+    api.request_rows, api.token_rows = api.request_rows[:4], api.token_rows[:4]  # one is like the other
+    api.install(reader.page)
+    reader.page.emulate_media(reduced_motion="reduce")
+    reader.open(ARABIC, f"?tz=UTC{query}")
+    if api.failing:
+        reader.complaints.clear()  # the browser itself reports each 503
+    act(reader.page)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_axe_finds_nothing(reader: Reader, state: str) -> None:
+    enter(reader, state)
+    assert violations(reader.page) == []
+    reader.page.emulate_media(color_scheme="dark")
+    assert violations(reader.page, "color-contrast") == []
+    reader.complaints.clear()
+
+
+def test_axe_finds_nothing_in_any_menu(reader: Reader) -> None:
+    enter(reader, "usual")
+    for name, button in MENUS.items():
+        reader.page.locator(button).click()
+        menu = reader.page.locator("[popover]:popover-open")
+        expect(menu).to_be_visible()
+        if name in ("bots", "filters"):
+            expect(menu.get_by_role("option").first).to_be_visible()
+        assert violations(reader.page, within="[popover]:popover-open") == []
+        reader.page.keyboard.press("Escape")
+
+
+WATCH = """
+const seen = {tasks: [], shifts: [], numbers: null, charts: null};
+window.seen = seen;
+new PerformanceObserver((list) => seen.tasks.push(...list.getEntries().map(({duration}) => duration)))
+  .observe({type: "longtask", buffered: true});
+new PerformanceObserver((list) => {
+  const name = (node) => node?.id || node?.className || String(node);
+  for (const {value, hadRecentInput, sources} of list.getEntries())
+    if (!hadRecentInput) seen.shifts.push([value, ...sources.map(({node}) => name(node))]);
+}).observe({type: "layout-shift", buffered: true});
+const look = () => {
+  // In a frame's task: what is found is painted at its end.
+  if (!seen.numbers && document.querySelector("[data-card][data-value]")) seen.numbers = performance.now();
+  if (!seen.charts && document.querySelector("#series .count") && document.querySelector("#token-series .count")
+      && document.querySelectorAll(".ranks").length === 3) seen.charts = performance.now();
+  if (!seen.numbers || !seen.charts) requestAnimationFrame(look);
+};
+requestAnimationFrame(look);
+"""
+ANSWERED = """
+pattern => Math.max(...performance.getEntriesByType("resource")
+  .filter(({name}) => new RegExp(pattern).test(name)).map(({responseEnd}) => responseEnd))
+"""
+
+
+def history() -> FakeApi:
+    """Everything since 2000, month by month, and full pages."""
+    rows = {
+        "request_rows": [request_row(n) for n in range(60)],
+        "token_rows": [token_row(n) for n in range(60)],
+    }
+    numbers = [n * 7919 % 5000 for n in range(27 * 12)]
+    return FakeApi(requests=numbers, tokens=[(n * 900, n * 90) for n in numbers], **rows)
+
+
+@pytest.mark.parametrize("say", [FakeApi, spiky, busy, history])
+def test_numbers_and_charts_are_quick_and_nothing_blocks(reader: Reader, say: Callable[[], FakeApi]) -> None:
+    say().install(reader.page)
+    reader.page.add_init_script(WATCH)
+    measured = []
+    for _ in range(3):  # the machine may be busy with other things; the page is as slow as it is at best
+        reader.open(query="?tz=UTC")
+        reader.page.wait_for_function("seen.numbers && seen.charts")
+        numbers, charts = reader.page.evaluate("[seen.numbers, seen.charts]")
+        tasks = reader.page.evaluate("seen.tasks")
+        measured.append(
+            (
+                numbers - reader.page.evaluate(ANSWERED, "/summary"),
+                charts - reader.page.evaluate(ANSWERED, "/timeseries|/top"),
+                max(tasks, default=0),
+            )
+        )
+    until_numbers, until_charts, longest_task = (min(times) for times in zip(*measured, strict=True))
+    assert until_numbers < 300
+    assert until_charts < 1000
+    assert longest_task <= 100
+
+
+@pytest.mark.parametrize(
+    ("state", "width", "height"),
+    [
+        ("something-stands-out", 1280, 2400),
+        ("late", 1280, 900),
+        ("empty", 1280, 900),
+        ("filtered", 900, 900),
+        ("late", 900, 900),
+        ("something-stands-out", 390, 844),
+        ("a-panel-fails", 390, 844),
+        ("late", 390, 844),
+    ],
+)
+def test_nothing_moves(reader: Reader, state: str, width: int, height: int) -> None:
+    reader.page.set_viewport_size({"width": width, "height": height})
+    say, query, _ = STATES[state]
+    api = say()
+    api.install(reader.page)
+    reader.page.add_init_script(WATCH)
+    reader.open(ARABIC, f"?tz=UTC{query}")
+    reader.page.get_by_role("button", name="Refresh").click()
+    reader.settle()
+    reader.page.wait_for_timeout(600)  # a click excuses what moves within half a second
+    assert reader.page.evaluate("seen.shifts") == []
+    if api.failing:
+        reader.complaints.clear()
