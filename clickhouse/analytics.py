@@ -5,6 +5,7 @@ Instants are integer milliseconds since the epoch. What is unknown is None. Ever
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from clickhouse.client import Parameters, Store, StoreError, sql
 from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
@@ -52,11 +53,21 @@ _ROLLUPS: Final = {
     "client_class": "by_client_class",
 }
 
+LONGEST: Final = timedelta(seconds=10)
+"""What one question may take of the store's time; an export may take longer."""
+_SMALL: Final = timedelta(seconds=4)
+"""The same of what is asked before anything else: a store that has not answered by then does not answer."""
+_LATE: Final = timedelta(seconds=1)
+"""What an answer may take beyond the time that the store itself gives up after."""
+_TIMEOUT_EXCEEDED: Final = 159
+
 _READ: Final = {
     # A row's copies have the same time, so they are in the same partition.
     "do_not_merge_across_partitions_select_final": 1,
-    "max_execution_time": 30,
-    "max_memory_usage": 4_000_000_000,
+    "max_execution_time": LONGEST.total_seconds(),
+    "max_memory_usage": 2_000_000_000,
+    # A server stops a question whose client has gone.
+    "cancel_http_readonly_queries_on_client_close": 1,
     # One moment for a table that a question reads twice: once for the sealed intervals' numbers and once to leave out
     # their cells, or once for an export's count and once for its rows.
     "enable_shared_storage_snapshot_in_query": 1,
@@ -225,6 +236,20 @@ class DayCounts:
     dead_letters: int
 
 
+async def _rows(
+    store: Store, query: str, parameters: Parameters, *, within: timedelta | None = None
+) -> list[tuple[Any, ...]]:
+    """All rows of an answer. Raises StoreError, also where none has come in time: then the store is told to stop."""
+    limit = within or LONGEST
+    settings = {**_READ, "max_execution_time": limit.total_seconds()}
+    try:
+        async with asyncio.timeout((limit + _LATE).total_seconds()):
+            return await store.rows(query, parameters, settings)
+    except TimeoutError:
+        code = 0 if within else _TIMEOUT_EXCEEDED
+        raise StoreError(f"no answer within {limit.total_seconds():.0f} s", code) from None
+
+
 _ROWS: Final[Mapping[RowTopic, str]] = {Topic.BOT_REQUESTS: "request_rows", Topic.TOKEN_USAGES: "token_rows"}
 _EXPORTS: Final[Mapping[RowTopic, str]] = {
     Topic.BOT_REQUESTS: "request_export",
@@ -237,7 +262,7 @@ Position = tuple[int, str]
 
 async def is_known_bot(store: Store, bot_id: str) -> bool:
     """Whether the bot has an event in any topic."""
-    [(is_known,)] = await store.rows(sql("is_known_bot"), {"bot": bot_id}, _READ)
+    [(is_known,)] = await _rows(store, sql("is_known_bot"), {"bot": bot_id}, within=_SMALL)
     return bool(is_known)
 
 
@@ -248,21 +273,23 @@ async def freshness(store: Store) -> Mapping[Topic, Freshness]:
         topic: Freshness(
             data_as_of_ms=data_as_of, provisional_from_ms=provisional_from, consumer_lag_records=lag
         )
-        for topic, data_as_of, provisional_from, lag in await store.rows(sql("freshness"), {}, _READ)
+        for topic, data_as_of, provisional_from, lag in await _rows(
+            store, sql("freshness"), {}, within=_SMALL
+        )
     }
     return {topic: said.get(topic.value, Freshness()) for topic in Topic}
 
 
 async def day_counts(store: Store, topics: Sequence[str]) -> DayCounts:
     """Of these topics, by Kafka's names of them."""
-    [(late, dead_letters)] = await store.rows(sql("day_counts"), {"topics": topics}, _READ)
+    [(late, dead_letters)] = await _rows(store, sql("day_counts"), {"topics": topics})
     return DayCounts(late_events=late, dead_letters=dead_letters)
 
 
 async def bots(store: Store, start_ms: int, end_ms: int, *, after: str, limit: int) -> list[Bot]:
     """Bots whose id is greater than `after`, by id, with their requests in `[start_ms, end_ms)`."""
     parts = Span(bot_id="", start_ms=start_ms, end_ms=end_ms).parts()
-    rows = await store.rows(sql("bots"), {**parts.parameters, "after": after, "limit": limit}, _READ)
+    rows = await _rows(store, sql("bots"), {**parts.parameters, "after": after, "limit": limit})
     return [Bot(bot_id=bot, last_request_ms=last or None, requests=n) for bot, last, n in rows]
 
 
@@ -274,7 +301,7 @@ async def request_totals(
         query, parameters = sql("request_totals_filtered"), _filtered(span, filters, Topic.BOT_REQUESTS)
     else:
         query, parameters = _united("request_totals", span.parts(sealed_until_ms))
-    [(requests, last, ips, chats)] = await store.rows(query, parameters, _READ)
+    [(requests, last, ips, chats)] = await _rows(store, query, parameters)
     return RequestTotals(
         requests=requests,
         last_request_ms=last if requests else None,
@@ -291,13 +318,13 @@ async def token_totals(
         query, parameters = sql("token_totals_filtered"), _filtered(span, filters, Topic.TOKEN_USAGES)
     else:
         query, parameters = _united("token_totals", span.parts(sealed_until_ms))
-    [(input_tokens, output_tokens)] = await store.rows(query, parameters, _READ)
+    [(input_tokens, output_tokens)] = await _rows(store, query, parameters)
     return TokenTotals(input_tokens=input_tokens, output_tokens=output_tokens)
 
 
 async def feedback_totals(store: Store, span: Span) -> FeedbackTotals:
     """The cards about feedback."""
-    [(positive, negative)] = await store.rows(sql("feedback_totals"), span.parameters(), _READ)
+    [(positive, negative)] = await _rows(store, sql("feedback_totals"), span.parameters())
     return FeedbackTotals(positive=positive, negative=negative)
 
 
@@ -309,7 +336,7 @@ async def request_buckets(
     `starts` ascend; the first is not after the span's start. Each bucket ends where the next one starts.
     """
     query, parameters = _bucketed(Topic.BOT_REQUESTS, span, starts, filters, sealed_until_ms)
-    return dict(await store.rows(query, parameters, _READ))
+    return dict(await _rows(store, query, parameters))
 
 
 async def token_buckets(
@@ -319,7 +346,7 @@ async def token_buckets(
     query, parameters = _bucketed(Topic.TOKEN_USAGES, span, starts, filters, sealed_until_ms)
     return {
         start: TokenTotals(input_tokens=input_tokens, output_tokens=output_tokens)
-        for start, input_tokens, output_tokens in await store.rows(query, parameters, _READ)
+        for start, input_tokens, output_tokens in await _rows(store, query, parameters)
     }
 
 
@@ -333,7 +360,7 @@ async def top_requests(
     else:
         query, parameters = _united("top_requests", span.parts(sealed_until_ms))
         parameters = {**parameters, "rollup": rollup}
-    rows = await store.rows(query, {**parameters, "by": by, "limit": limit}, _READ)
+    rows = await _rows(store, query, {**parameters, "by": by, "limit": limit})
     total, unknown = rows[0][2:] if rows else (0, 0)
     values = [(value, requests) for value, requests, _, _ in rows if value][:limit]
     return Top(values=values, total=total, unknown=unknown)
@@ -352,7 +379,7 @@ async def rows(
     }
     return [
         {name: None if value == "" else value for name, value in zip(COLUMNS[topic], row, strict=True)}
-        for row in await store.rows(sql(_ROWS[topic]), parameters, _READ)
+        for row in await _rows(store, sql(_ROWS[topic]), parameters)
     ]
 
 

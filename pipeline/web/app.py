@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -61,12 +62,51 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(exports.router)
     app.include_router(collector.router)
     app.add_api_route(f"{API}/docs", _docs, include_in_schema=False)
+    app.add_middleware(_Abandonable)
     app.add_middleware(_Observed)
     return app
 
 
 async def _docs(request: Request) -> Response:
     return Response(_DOCS, media_type="text/html; charset=utf-8")
+
+
+class _Abandonable:
+    """Stops work on an answer whose client has gone, and with it the store's: for what only reads."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        gone = asyncio.Event()
+        heads: Iterator[Message] = iter(({"type": "http.request", "body": b"", "more_body": False},))
+
+        async def received() -> Message:
+            for head in heads:
+                return head
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass  # a body, which no such request needs
+            gone.set()
+
+        answering = asyncio.ensure_future(self._app(scope, received, send))
+        watching = asyncio.ensure_future(watch())
+        try:
+            await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                answering.cancel()
+                await asyncio.wait((answering,))
+            if not answering.cancelled():
+                answering.result()
+        finally:
+            for task in (answering, watching):
+                task.cancel()
 
 
 class _Observed:

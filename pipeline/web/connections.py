@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 PRODUCE_TIMEOUT: Final = timedelta(seconds=10)
 """How long the broker may take to acknowledge what the collector publishes."""
 _STORE_SECONDS: Final = 60.0
-"""Longer than any question may take. Of an export each piece may."""
+"""Longer than any question may take, which `analytics` limits. Of an export each piece may."""
 _ANSWER_SECONDS: Final = 3.0
 """How long readiness waits for either side."""
 _LONGEST_PAUSE_SECONDS: Final = 2.0

@@ -382,6 +382,10 @@ def test_a_store_that_hangs_does_not_make_it_hang(own: Api) -> None:
     assert time.monotonic() - started < 10
     assert (ready.status_code, ready.json()["store"]) == (503, "the store does not answer in time")
     assert status(own, "/livez") == 200
+    started = time.monotonic()
+    answer = own.ask(bot_path("b", "summary"), **WHOLE)
+    assert time.monotonic() - started < 10
+    assert (answer.status_code, answer.json()["type"]) == (503, "unavailable")
     own.store.process.send_signal(signal.SIGCONT)
     eventually(lambda: own.is_ready, 20, lambda: own.log)
 
