@@ -125,7 +125,7 @@ def violations(page: Page, *rules: str, within: str = "html") -> list[str]:
     return [f"{rule['id']}: {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"]]
 
 
-def enter(reader: Reader, state: str) -> None:
+def enter(reader: Reader, state: str) -> FakeApi:
     """Bring the page into this state."""
     say, query, act = STATES[state]
     api = say()
@@ -133,18 +133,18 @@ def enter(reader: Reader, state: str) -> None:
     api.install(reader.page)
     reader.page.emulate_media(reduced_motion="reduce")
     reader.open(ARABIC, f"?tz=UTC{query}")
-    if api.failing:
-        reader.complaints.clear()  # the browser itself reports each 503
     act(reader.page)
+    return api
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_axe_finds_nothing(reader: Reader, state: str) -> None:
-    enter(reader, state)
+    api = enter(reader, state)
     assert violations(reader.page) == []
     reader.page.emulate_media(color_scheme="dark")
     assert violations(reader.page, "color-contrast") == []
-    reader.complaints.clear()
+    if api.failing:
+        reader.complaints.clear()  # the browser itself reports each 503
 
 
 def test_axe_finds_nothing_in_any_menu(reader: Reader) -> None:
@@ -194,27 +194,20 @@ def history() -> FakeApi:
     return FakeApi(requests=numbers, tokens=[(n * 900, n * 90) for n in numbers], **rows)
 
 
-@pytest.mark.parametrize("say", [FakeApi, spiky, busy, history])
+@pytest.mark.parametrize("say", [FakeApi, busy, history])
 def test_numbers_and_charts_are_quick_and_nothing_blocks(reader: Reader, say: Callable[[], FakeApi]) -> None:
     say().install(reader.page)
     reader.page.add_init_script(WATCH)
-    measured = []
     for _ in range(3):  # the machine may be busy with other things; the page is as slow as it is at best
         reader.open(query="?tz=UTC")
         reader.page.wait_for_function("seen.numbers && seen.charts")
-        numbers, charts = reader.page.evaluate("[seen.numbers, seen.charts]")
-        tasks = reader.page.evaluate("seen.tasks")
-        measured.append(
-            (
-                numbers - reader.page.evaluate(ANSWERED, "/summary"),
-                charts - reader.page.evaluate(ANSWERED, "/timeseries|/top"),
-                max(tasks, default=0),
-            )
-        )
-    until_numbers, until_charts, longest_task = (min(times) for times in zip(*measured, strict=True))
-    assert until_numbers < 300
-    assert until_charts < 1000
-    assert longest_task <= 100
+        numbers, charts, tasks = reader.page.evaluate("[seen.numbers, seen.charts, seen.tasks]")
+        until_numbers = numbers - reader.page.evaluate(ANSWERED, "/summary")
+        until_charts = charts - reader.page.evaluate(ANSWERED, "/timeseries|/top")
+        longest_task = max(tasks, default=0)
+        if until_numbers < 300 and until_charts < 1000 and longest_task <= 100:
+            return
+    pytest.fail(f"{until_numbers=:.0f} ms, {until_charts=:.0f} ms, {longest_task=:.0f} ms")
 
 
 @pytest.mark.parametrize(
@@ -243,3 +236,11 @@ def test_nothing_moves(reader: Reader, state: str, width: int, height: int) -> N
     assert reader.page.evaluate("seen.shifts") == []
     if api.failing:
         reader.complaints.clear()
+
+
+@pytest.mark.parametrize("path", ["/bots/nobody/analytics", "/"])
+def test_axe_finds_nothing_where_there_is_no_bot_to_show(reader: Reader, path: str) -> None:
+    reader.page.goto(f"{reader.site.url}{path}")
+    reader.page.locator("#welcome h1").wait_for()
+    assert violations(reader.page) == []
+    reader.complaints.clear()  # the browser itself reports the 404

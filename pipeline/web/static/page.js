@@ -194,7 +194,8 @@ function drawFreshness() {
   const note = $("freshness");
   const rejected = refused ? `, ${count(refused, "event")} rejected in 24 h` : "";
   if (!asOf) {
-    note.textContent = `no worker has reported yet${rejected}`;
+    $("fresh").textContent = `no worker has reported yet${rejected}`;
+    $("age").textContent = "";
     note.classList.add("is-slow");
     return;
   }
@@ -204,9 +205,9 @@ function drawFreshness() {
   const isSlow = behind > BEHIND_IS_SLOW_MS;
   const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
   const ago = Date.now() - at;
-  const asked = ago > ASKED_LONG_AGO_MS ? `, asked ${lasting(ago)} ago` : "";
-  const text = `up to ${when}, ${lasting(behind)} behind${why}${rejected}${asked}`;
-  if (note.textContent !== text) note.textContent = text;
+  const text = `up to ${when}, ${lasting(behind)} behind${why}${rejected}`;
+  if ($("fresh").textContent !== text) $("fresh").textContent = text; // said aloud when it changes, unlike the age
+  $("age").textContent = ago > ASKED_LONG_AGO_MS ? `, asked ${lasting(ago)} ago` : "";
   note.title = `Every event that reached Kafka before ${asOf.replace("T", " ")} is in these numbers.${
     late ? ` In 24 h ${count(late, "event")} came late, and ${late === 1 ? "is" : "are"} counted where ${late === 1 ? "it belongs" : "they belong"}.` : ""
   }`;

@@ -20,7 +20,7 @@ function botList(rows) {
       h("thead", {}, h("tr", {}, ...heads.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))),
       h("tbody", {}, ...rows.map(({ bot_id, requests_7d, last_request }) =>
         h("tr", {},
-          h("td", {}, h("a", { class: "cut", title: bot_id, href: `/bots/${encodeURIComponent(bot_id)}/analytics` }, bot_id)),
+          h("td", {}, h("a", { class: "cut", title: bot_id, href: `/bots/${encodeURIComponent(bot_id)}/analytics` }, h("bdi", {}, bot_id))),
           h("td", { class: "number" }, integer(requests_7d)),
           h("td", {}, last_request ? sortable(moment(last_request).wall) : "never"))))));
 }
