@@ -141,6 +141,53 @@ def test_a_click_on_a_country_filters_the_whole_page_and_a_second_one_undoes_it(
     assert reader.cards() == everything
 
 
+def test_combinations_of_filters_give_the_same_numbers_everywhere_and_add_up(reader: Reader) -> None:
+    reader.open()
+    everything = int(reader.cards()["total_requests"] or 0)
+    countries = [row["value"] or "" for row in reader.api("requests/top", by="country")]
+    assert len(countries) > 3
+    reader.doing(reader.page.locator("#endpoints [data-value=widget]").click)
+    widget = int(reader.cards()["total_requests"] or 0)
+    assert 0 < widget < everything
+    found = []
+    for country in countries:
+        row = reader.page.locator(
+            f"#countries [data-value='{country}'], #countries [data-kind=unknown]"
+        ).first
+        reader.doing(row.click)
+        assert reader.query["country"] == [country]
+        total = int(reader.cards()["total_requests"] or 0)
+        bars = reader.page.locator("#series rect.count").evaluate_all(
+            "all => all.map(bar => +bar.dataset.value)"
+        )
+        assert sum(bars) == total
+        for ranking in ("#endpoints", "#countries", "#ranked"):
+            ranks = reader.page.locator(f"{ranking} .rank").evaluate_all(
+                "all => all.map(rank => +rank.dataset.requests)"
+            )
+            assert sum(ranks) == total
+        assert len(reader.rows("requests")) == total <= 50
+        parameters = {**reader.ends(), "format": "csv", "endpoint": "widget", "country": country}
+        assert reader.site.row_count(f"/bots/{BUSY}/requests/export", parameters) == total
+        found.append(total)
+        reader.doing(reader.page.locator("#chips [data-name=country]").click)
+    assert sum(found) == widget
+
+
+def test_tokens_over_time_are_those_of_the_cards_and_of_a_source(reader: Reader) -> None:
+    for query in ("", "?source=chat&source=voice"):
+        reader.open(query=query)
+        series = reader.api("tokens/timeseries", **({"source": ["chat", "voice"]} if query else {}))
+        for part in ("input_tokens", "output_tokens"):
+            bars = reader.page.locator(f"#token-series rect.{part}").evaluate_all(
+                "all => all.map(bar => +bar.dataset.value)"
+            )
+            assert bars == [bucket[part] for bucket in series["buckets"] if any([*bucket.values()][1:])]
+            assert sum(bars) == int(reader.cards()[part] or 0)
+            assert sum(bars) > 0
+    expect(reader.page.locator("#series")).to_contain_text("not filtered by Source")
+
+
 def test_unknown_is_a_value_one_can_filter_by(reader: Reader) -> None:
     reader.open()
     reader.doing(reader.page.locator("#countries [data-kind=unknown]").click)
