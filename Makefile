@@ -1,5 +1,5 @@
 # What CI runs is what you run.
-.PHONY: up test check unit interpreters kafka bench format
+.PHONY: up test check unit interpreters kafka bench soak format
 
 UV_RUN = uv run --locked --extra embedded --group dev
 
@@ -28,6 +28,10 @@ bench: kafka  ## Measure everything (15 minutes, on a machine that does nothing 
 	for benchmark in start export freshness memory ingest; do \
 		$(UV_RUN) --group bench python -m benchmarks.$$benchmark --write || exit 1; \
 	done
+
+soak: kafka  ## Let FAULTS faults strike while EVENTS events arrive (hours), and write the table in docs/faults.md.
+	$(UV_RUN) python -m tests.faults.soak --faults $(or $(FAULTS),500) --events $(or $(EVENTS),2000000) \
+		--minutes $(or $(MINUTES),240) $(if $(SEED),--seed $(SEED))
 
 format:  ## Format, and mend what lint can mend.
 	$(UV_RUN) ruff check --fix

@@ -26,6 +26,7 @@ from schemas.dead_letter import DeadLetter, Reason
 from schemas.token_usage import TokenUsage
 from schemas.topics import Topic
 from tests.documentation import ROOT, blocks, pages, section, tables
+from tests.faults.kinds import KINDS
 
 EVENTS = {
     Topic.BOT_REQUESTS: BotRequest,
@@ -210,6 +211,14 @@ def test_every_test_that_the_documentation_names_exists() -> None:
 def functions(file: str) -> set[str]:
     tree = ast.parse(read(file))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+# --- faults
+
+
+def test_the_table_of_faults_is_that_of_the_fault_suite() -> None:
+    rows = re.findall(r"^\| ([^|`]+) \|", read("docs/faults.md").partition("<!--")[0], re.MULTILINE)
+    assert set(rows) - {"kind"} == set(KINDS)
 
 
 # --- all pages
