@@ -9,7 +9,7 @@ up:  ## Start everything on this machine and say where the page is.
 test:  ## Install what the tests need, then run them all.
 	tests/set_up.sh
 	$(MAKE) kafka
-	$(UV_RUN) pytest
+	$(UV_RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit:  ## The tests that need no broker, no browser, no store.
 	$(UV_RUN) pytest tests/unit
@@ -22,7 +22,7 @@ check:  ## Formatting, lint, types, direction of imports, the lock.
 	$(UV_RUN) lint-imports
 
 interpreters:  ## The unit tests on every Python from 3.11 that is on this machine.
-	tests/on_every_interpreter.sh
+	tests/on_every_interpreter.sh $(INTERPRETERS)
 
 bench: kafka  ## Measure everything (15 minutes, on a machine that does nothing else) and write down the results.
 	for benchmark in start export freshness memory ingest; do \

@@ -6,11 +6,13 @@ Its jars come from `$KAFKA_HOME/libs`, else from `.kafka/libs` in the project's 
 from __future__ import annotations
 
 import atexit
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,13 +23,20 @@ from pipeline.embedded.kafka import jars, java
 # StorageTool refuses an id that begins with a dash, which a random one does now and then.
 CLUSTER_ID = "Zm9vdGZhbGwtdGVzdHMtMQ"
 
+_random = random.SystemRandom()  # Hypothesis seeds the other one, the same in each process
+
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on right now.
+
+    It is below those that the system hands out for the near ends of connections, any of which may be taken before
+    somebody listens, and another one than test processes beside this one are likely to choose.
+    """
+    while True:
+        port = _random.randrange(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Kafka:

@@ -477,7 +477,9 @@ def test_a_token_trace_begins_with_its_header(tmp_path: Path) -> None:
         events_of(file_of(tmp_path, "2023-11-16 18:15:46.68,374,44"), "token-trace")
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"x\n" * 1000)[:-12], b"no gzip at all"])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b"x\n" * 1000)[:-12], b"no gzip at all"], ids=["cut off", "no archive"]
+)
 def test_a_broken_archive_is_said(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "log.gz").write_bytes(content)
     with pytest.raises(Misconfigured, match="cannot read"):
