@@ -47,6 +47,7 @@ FLUSH_GRACE_SECONDS = 8.0
 """How long a stop waits for flushes on their way."""
 STOP_SECONDS = 12.0
 """How long a stop waits for Faust to leave the consumer group."""
+WAITING_SECONDS = 0.05
 OBSERVE_SECONDS = 10.0
 """How long a look at broker or store may take before it counts as no answer."""
 SEAL_SECONDS = 300.0
@@ -54,6 +55,7 @@ SEAL_SECONDS = 300.0
 CLOCK_SYNC_SECONDS = 30.0
 MAX_SYNC_SECONDS = 1.0
 EPOCH_CHECK_SECONDS = 10.0
+FIRST_RETRY_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 
 
@@ -134,15 +136,16 @@ async def _run(settings: Settings, health: Health, clock: StoreClock, stop: asyn
         configure(app)
         for topic in Topic:
             importlib.import_module(f"agents.{topic}")
-        warm_up()
-        # The cyclic collector is the largest removable cost of a batch worker; what start-up made stays for ever.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
         app.finalize()
         await app.start()
-        health.note("start", None)
         try:
+            # Meanwhile the broker lets us wait for our partitions.
+            await asyncio.to_thread(warm_up)
+            # The cyclic collector is the largest removable cost of a batch worker; what start-up made stays for ever.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 50, 100)
+            health.note("start", None)
             await _watch(app, settings, store, health, clock, stop, geography)
         finally:
             await _finish(app)
@@ -160,7 +163,7 @@ async def _watch(
     """Run the periodic work until told to stop, or until something is wrong."""
     watcher = Watcher(app, store, health, clock)
     tasks = [
-        asyncio.create_task(_every(1.0, watcher.observe), name="progress"),
+        asyncio.create_task(watcher.follow(), name="progress"),
         asyncio.create_task(_every(EPOCH_CHECK_SECONDS, watcher.check_epochs), name="epochs"),
         asyncio.create_task(_every(CLOCK_SYNC_SECONDS, watcher.sync_clock), name="clock"),
         *(
@@ -210,6 +213,12 @@ class Watcher:
         self._stuck_since: float | None = None
         self._store_problem: str | None = None
         """Why the store did not answer the last look at it."""
+
+    async def follow(self) -> None:
+        """Observe for ever: every second, and while partitions are waited for more often, which asks nobody."""
+        while True:
+            await self.observe()
+            await asyncio.sleep(1.0 if self._app.batch_consumer.is_resumed else WAITING_SECONDS)
 
     async def observe(self) -> None:
         """Ask the broker where its logs end; tell readers, metrics and /readyz; notice when nothing moves."""
@@ -354,6 +363,7 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
 
 async def _until(stop: asyncio.Event, health: Health, part: str, work: Callable[[], Awaitable[T]]) -> T:
     """The work's result, however often it takes; says what it waits for. Raises CancelledError on stop."""
+    pause = FIRST_RETRY_SECONDS
     while True:
         try:
             result = await work()
@@ -367,9 +377,10 @@ async def _until(stop: asyncio.Event, health: Health, part: str, work: Callable[
             health.note(part, None)
             return result
         try:
-            async with asyncio.timeout(RETRY_SECONDS):
+            async with asyncio.timeout(pause):
                 await stop.wait()
         except TimeoutError:
+            pause = min(2 * pause, RETRY_SECONDS)
             continue
         raise asyncio.CancelledError
 

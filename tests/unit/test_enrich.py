@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from user_agents.parsers import UserAgent
 
 from pipeline import browser
-from pipeline.browser import ParsedUserAgent
 from pipeline.enrich import client, normalise_ip
+from pipeline.user_agent import ParsedUserAgent
 
 # --- addresses -----------------------------------------------------------------------------------------
 
