@@ -38,6 +38,7 @@ USUAL = (
 )
 
 
+@pytest.mark.timeout(900)
 def test_whatever_happens_in_whatever_order_the_stored_is_what_the_records_say() -> None:
     first = random.SystemRandom().randrange(10**9)
     print(f"seeds {first} to {first + SCHEDULES - 1}")

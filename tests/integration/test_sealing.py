@@ -8,11 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,63 +18,24 @@ import pytest
 
 from clickhouse import ledger, sealing
 from clickhouse.client import Store, StoreAddress, StoreError, connect
-from clickhouse.migrate import migrate
 from pipeline import seal as seal_module
-from pipeline.embedded.child import dies_with_parent
 from pipeline.seal import GUARD_MS, SETTLED_MS, seal
 from pipeline.window import AHEAD_MS, GRACE_MS, INTERVAL_MS, interval_start
 from schemas import bot_request
 from schemas.topics import Topic
 from tests.builders import EPOCH, row
-from tests.kafka import free_port
 
 pytestmark = pytest.mark.embedded
 pytest.importorskip("chdb")
 
 REQUESTS, USAGES = Topic.BOT_REQUESTS, Topic.TOKEN_USAGES
 DAY_MS = 86_400_000
-RUN = """
-import asyncio, signal, sys
-from pathlib import Path
-from pipeline.embedded.store import serve_store
-
-async def main():
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await serve_store(
-        data_dir=Path(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]),
-        ready=lambda: print("ready", flush=True), stop=stop,
-    )
-
-asyncio.run(main())
-"""
 TABLES = [
     *(f"{topic}{kind}" for topic in (REQUESTS, USAGES) for kind in ("", "_cells", "_15m", "_1d")),
     *("progress", "seal_passes", "seal_queue"),
 ]
 Row = tuple[Any, ...]
 Scenario = Callable[["Sealer"], Awaitable[None]]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreAddress]:
-    """A migrated store in a process of its own."""
-    port = free_port()
-    command = [sys.executable, "-c", RUN, str(tmp_path_factory.mktemp("data")), str(port)]
-    process = subprocess.Popen(dies_with_parent(command), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    address = StoreAddress(url=f"http://127.0.0.1:{port}")
-
-    async def prepare() -> None:
-        async with connect(address) as store:
-            await migrate(store)
-
-    asyncio.run(prepare())
-    yield address
-    process.send_signal(signal.SIGTERM)
-    process.stdout.close()
-    assert process.wait(30) == 0
 
 
 @dataclass
@@ -228,12 +186,12 @@ def day_start(event_ms: int) -> int:
 
 
 @pytest.fixture
-def sealing_at(address: StoreAddress, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def sealing_at(store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Run a scenario on an empty store, with the sealer's clock under its control."""
 
     def run(scenario: Scenario, *, topic: Topic = REQUESTS, now_ms: int | None = None) -> None:
         async def run_it() -> None:
-            async with connect(address) as store:
+            async with connect(store_address) as store:
                 for table in TABLES:
                     await store.command(f"TRUNCATE TABLE footfall.{table}")
                 # Ten minutes into an interval, so that the one before is due.
@@ -275,9 +233,9 @@ def test_an_interval_is_sealed_two_minutes_after_its_end(sealing_at: Callable[..
     sealing_at(scenario)
 
 
-def test_a_pass_on_the_stores_own_clock_seals_what_workers_wrote(address: StoreAddress) -> None:
+def test_a_pass_on_the_stores_own_clock_seals_what_workers_wrote(store_address: StoreAddress) -> None:
     async def run() -> None:
-        async with connect(address) as store:
+        async with connect(store_address) as store:
             for table in TABLES:
                 await store.command(f"TRUNCATE TABLE footfall.{table}")
             sealer = Sealer(store, int(await ledger.now_ms(store)))
