@@ -188,6 +188,17 @@ class Top:
         return self.total - self.unknown - sum(requests for _, requests in self.values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TopTokens:
+    """A value, or all others together, or the unknown one, with its share of model calls and tokens."""
+
+    kind: Literal["value", "other", "unknown"]
+    value: str | None
+    usages: int
+    input_tokens: int
+    output_tokens: int
+
+
 Row = dict[str, str | int | None]
 """A row by the API's names of its columns, except that `time` is in milliseconds."""
 
@@ -364,6 +375,30 @@ async def top_requests(
     total, unknown = rows[0][2:] if rows else (0, 0)
     values = [(value, requests) for value, requests, _, _ in rows if value][:limit]
     return Top(values=values, total=total, unknown=unknown)
+
+
+async def top_tokens(
+    store: Store, span: Span, by: str, filters: Filters, *, limit: int, sealed_until_ms: int = 0
+) -> list[TopTokens]:
+    """The `limit` values of the column `by` with the most tokens, ties by value; then other, then unknown."""
+    if any(filters.values()):
+        query, parameters = sql("top_tokens_filtered"), _filtered(span, filters, Topic.TOKEN_USAGES)
+    else:
+        query, parameters = _united("top_tokens", span.parts(sealed_until_ms))
+        parameters = {
+            **parameters,
+            "usages": f"usages_by_{by}",
+            "input": f"input_by_{by}",
+            "output": f"output_by_{by}",
+        }
+    return [
+        TopTokens(
+            kind=kind, value=value, usages=usages, input_tokens=input_tokens, output_tokens=output_tokens
+        )
+        for kind, value, usages, input_tokens, output_tokens in await _rows(
+            store, query, {**parameters, "by": by, "limit": limit}
+        )
+    ]
 
 
 async def rows(

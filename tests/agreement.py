@@ -117,6 +117,7 @@ class Agreement:
             self.top(range_, random.choice(DIMENSIONS), random.choice((1, 3, 1000)), filters)
         for filters in ({}, of_usages):
             self.token_series(range_, filters)
+            self.top_tokens(range_, random.choice(TOKEN_FILTERS), random.choice((1, 10)), filters)
         self.lists(range_, random.choice(({}, of_requests)), random.choice(({}, of_usages)))
         self.exports(range_, random.choice(({}, of_requests)), random.choice(({}, of_usages)))
 
@@ -175,8 +176,14 @@ class Agreement:
         assert data["buckets"] == expected, (path, range_, filters)
 
     def top(self, range_: Range, by: str, limit: int, filters: Filters) -> None:
-        data = self._data("requests/top", range_, filters, by=by, limit=limit)
-        expected = self._oracle.top(range_.bot, range_.start, range_.end, by, limit, filters)
+        self._top("requests/top", self._oracle.top, range_, by, limit, filters)
+
+    def top_tokens(self, range_: Range, by: str, limit: int, filters: Filters) -> None:
+        self._top("token-usages/top", self._oracle.top_tokens, range_, by, limit, filters)
+
+    def _top(self, path: str, top: Any, range_: Range, by: str, limit: int, filters: Filters) -> None:
+        data = self._data(path, range_, filters, by=by, limit=limit)
+        expected = top(range_.bot, range_.start, range_.end, by, limit, filters)
         shares = [row.pop("share") for row in data]
         assert shares == pytest.approx([row.pop("share") for row in expected], rel=1e-12)
         assert not shares or sum(shares) == pytest.approx(1)

@@ -172,6 +172,28 @@ class Oracle:
             {"kind": kind, "value": value, "requests": n, "share": n / total} for kind, value, n in rows if n
         ]
 
+    def top_tokens(self, bot: str, start: int, end: int, by: str, limit: int, filters: Filters) -> list[Json]:
+        used: dict[str, list[Usage]] = {}
+        for usage in _within(self.usages, bot, start, end, filters):
+            used.setdefault(str(getattr(usage, by)), []).append(usage)
+        tokens = {value: sum(u.input_tokens + u.output_tokens for u in some) for value, some in used.items()}
+        ranked = sorted(used.keys() - {""}, key=lambda value: (-tokens[value], value))
+        groups: list[tuple[str, str | None, list[Usage]]] = [("value", v, used[v]) for v in ranked[:limit]]
+        groups.append(("other", None, [usage for value in ranked[limit:] for usage in used[value]]))
+        groups.append(("unknown", None, used.get("", [])))
+        return [
+            {
+                "kind": kind,
+                "value": value,
+                "usages": len(some),
+                "input_tokens": sum(usage.input_tokens for usage in some),
+                "output_tokens": sum(usage.output_tokens for usage in some),
+                "share": sum(u.input_tokens + u.output_tokens for u in some) / (sum(tokens.values()) or 1),
+            }
+            for kind, value, some in groups
+            if some
+        ]
+
     def request_rows(self, bot: str, start: int, end: int, tz: str, filters: Filters) -> list[Json]:
         columns = (
             "endpoint",

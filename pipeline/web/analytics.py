@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import msgspec
@@ -24,6 +25,7 @@ from pipeline.web.answers import (
     TokenBucket,
     TokenRow,
     TopEntry,
+    TopTokensEntry,
     said,
 )
 from pipeline.web.connections import Connections, Fresh, connections
@@ -169,6 +171,27 @@ async def top(bot: str, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Resp
     data = [
         {"kind": kind, "value": value, "requests": requests, "share": requests / found.total}
         for kind, value, requests in entries
+    ]
+    return _answer(range_, data, fresh)
+
+
+@router.get("/bots/{bot}/token-usages/top", responses=said(Answer[list[TopTokensEntry]]))
+async def top_tokens(bot: str, kept: Kept, asked: Annotated[of.OfTopTokens, Query()]) -> Response:
+    """What takes the most tokens, then all others together, then usages whose value is unknown."""
+    range_ = of.resolved(asked)
+    store, fresh = await _about(kept, bot, Topic.TOKEN_USAGES)
+    found = await analytics.top_tokens(
+        store,
+        _span(bot, range_),
+        asked.by,
+        of.filters_of(asked, Topic.TOKEN_USAGES),
+        limit=asked.limit,
+        sealed_until_ms=fresh.sealed_until_ms(Topic.TOKEN_USAGES),
+    )
+    total = sum(one.input_tokens + one.output_tokens for one in found)
+    data = [
+        {**asdict(one), "share": (one.input_tokens + one.output_tokens) / total if total else 0.0}
+        for one in found
     ]
     return _answer(range_, data, fresh)
 

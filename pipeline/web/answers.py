@@ -146,6 +146,17 @@ class TopEntry(_Said):
     share: float
 
 
+class TopTokensEntry(_Said):
+    """A value, or all others together, or those whose value is unknown. The share is of all tokens."""
+
+    kind: Literal["value", "other", "unknown"]
+    value: str | None
+    usages: int
+    input_tokens: int
+    output_tokens: int
+    share: float
+
+
 class Published(_Said):
     """What the collector took."""
 

@@ -100,6 +100,13 @@ class OfTop(OfRequests):
     limit: int = Field(10, ge=1, le=1000, description="How many values; other and unknown come on top.")
 
 
+class OfTopTokens(OfTokens):
+    """What takes the most tokens."""
+
+    by: Literal["source", "model"]
+    limit: int = Field(10, ge=1, le=1000, description="How many values; other and unknown come on top.")
+
+
 class Paged(BaseModel):
     """A page of a list."""
 

@@ -27,6 +27,7 @@ from pipeline.web.answers import (
     TokenBucket,
     TokenRow,
     TopEntry,
+    TopTokensEntry,
 )
 from schemas.topics import Topic
 from tests.api import Api, Json, bot_path, request, usage, vote
@@ -48,11 +49,12 @@ REQUEST_FILTERS = ["endpoint", "country", "region", "city", "browser", "client_c
 TOKEN_FILTERS = ["source", "model"]
 
 OF_REQUESTS = ("requests/timeseries", "requests/top", "requests", "requests/export")
-OF_TOKENS = ("tokens/timeseries", "token-usages", "token-usages/export")
+OF_TOKENS = ("tokens/timeseries", "token-usages/top", "token-usages", "token-usages/export")
 OF_A_BOT = ("summary", *OF_REQUESTS, *OF_TOKENS)
 NEEDED: dict[str, Json] = {
     "requests/top": {"by": "country"},
     "requests/export": {"format": "json"},
+    "token-usages/top": {"by": "source"},
     "token-usages/export": {"format": "json"},
 }
 ALL = ("/bots", *(bot_path(BOT, path) for path in OF_A_BOT))
@@ -101,7 +103,7 @@ def api(api: Api) -> Api:
 
 def ask(api: Api, path: str, **parameters: Any) -> httpx.Response:
     """An answer about the bot, with what the path cannot do without."""
-    return api.ask(bot_path(BOT, path), **NEEDED.get(path, {}), **parameters)
+    return api.ask(bot_path(BOT, path), **{**NEEDED.get(path, {}), **parameters})
 
 
 def data(api: Api, path: str, **parameters: Any) -> Any:
@@ -186,6 +188,9 @@ def test_a_bad_value_is_refused_by_name(api: Api, path: str, name: str, value: s
         ("requests/top", {"by": "event_id"}, "by"),
         ("requests/top", {"by": "country", "limit": "0"}, "limit"),
         ("requests/top", {"by": "country", "limit": "1001"}, "limit"),
+        ("token-usages/top", {}, "by"),
+        ("token-usages/top", {"by": "country"}, "by"),
+        ("token-usages/top", {"by": "model", "limit": "0"}, "limit"),
         ("requests/export", {}, "format"),
         ("requests/export", {"format": "xlsx"}, "format"),
         ("requests/export", {"format": "csv", "limit": "1"}, "limit"),
@@ -458,6 +463,33 @@ def test_top_knows_every_dimension_and_shares_sum_to_one(api: Api, by: str) -> N
         answer = api.data(bot_path(BOT, "requests/top"), **WHOLE, by=by, **filters)
         assert sum(entry["share"] for entry in answer) == pytest.approx(1, abs=1e-12)
         assert sum(entry["requests"] for entry in answer) == 5
+
+
+def test_top_of_tokens_is_by_tokens_then_other_then_unknown(api: Api) -> None:
+    assert data(api, "token-usages/top", limit=1) == [
+        {
+            "kind": "value",
+            "value": "-fs",
+            "usages": 1,
+            "input_tokens": 20,
+            "output_tokens": 2,
+            "share": 22 / 33,
+        },
+        {
+            "kind": "other",
+            "value": None,
+            "usages": 1,
+            "input_tokens": 10,
+            "output_tokens": 1,
+            "share": 11 / 33,
+        },
+    ]
+    found = data(api, "token-usages/top", by="model")
+    assert [(entry["kind"], entry["value"], entry["usages"]) for entry in found] == [
+        ("value", "m", 1),
+        ("unknown", None, 1),
+    ]
+    assert data(api, "token-usages/top", source="x") == []
 
 
 # --- lists
@@ -937,6 +969,7 @@ def test_openapi_describes_every_path_and_parameter(api: Api) -> None:
         ("requests/timeseries", Answer[Series[RequestBucket]]),
         ("tokens/timeseries", Answer[Series[TokenBucket]]),
         ("requests/top", Answer[list[TopEntry]]),
+        ("token-usages/top", Answer[list[TopTokensEntry]]),
         ("requests", Answer[Rows[RequestRow]]),
         ("token-usages", Answer[Rows[TokenRow]]),
     ],

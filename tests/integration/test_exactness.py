@@ -181,6 +181,8 @@ def test_cards_rankings_and_chosen_charts_are_the_oracles_in_any_zone(
     for filters in ({}, of_requests):
         agreement.top(range_, random.choice(DIMENSIONS), random.choice((1, 3, 1000)), filters)
         agreement.request_series(range_, filters)
+    for filters in ({}, of_usages):
+        agreement.top_tokens(range_, random.choice(TOKEN_FILTERS), random.choice((1, 1000)), filters)
     agreement.token_series(range_, random.choice(({}, of_usages)))
 
 
