@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from pipeline.web.answers import (
     TokenBucket,
     TokenRow,
     TopEntry,
+    TopTokensEntry,
 )
 
 Json = dict[str, Any]
@@ -36,6 +38,7 @@ SAID: Final[Mapping[str, type[BaseModel]]] = {
     "requests/timeseries": Answer[Series[RequestBucket]],
     "tokens/timeseries": Answer[Series[TokenBucket]],
     "requests/top": Answer[list[TopEntry]],
+    "token-usages/top": Answer[list[TopTokensEntry]],
     "requests": Answer[Rows[RequestRow]],
     "token-usages": Answer[Rows[TokenRow]],
 }
@@ -175,6 +178,7 @@ class FakeApi:
                 {"input_tokens": given, "output_tokens": made} for given, made in self.tokens
             ),
             "requests/top": lambda asked: self._top(asked["by"][0]),
+            "token-usages/top": lambda asked: self._top_tokens(asked["by"][0]),
             "requests": lambda asked: self._list(self.request_rows, asked),
             "token-usages": lambda asked: self._list(self.token_rows, asked),
         }
@@ -211,6 +215,20 @@ class FakeApi:
             "client_class": top(("person", total - total // 9), ("crawler", total // 9)),
         }
         return self.tops.get(by, usual.get(by, top(("something", total))))
+
+    def _top_tokens(self, by: str) -> list[Json]:
+        values = Counter(row[by] for row in self.token_rows)
+        return [
+            {
+                "kind": "value",
+                "value": value,
+                "usages": usages,
+                "input_tokens": usages * 1200,
+                "output_tokens": usages * 80,
+                "share": usages / values.total(),
+            }
+            for value, usages in values.most_common()
+        ]
 
     def _list(self, rows: list[Json], asked: dict[str, list[str]]) -> Json:
         since = datetime.fromisoformat(asked["from"][0]) if "from" in asked else self.start

@@ -100,12 +100,24 @@ def test_the_bars_are_the_buckets_of_the_api_and_sum_to_total_requests(reader: R
 def test_a_ranking_says_what_the_api_says_with_other_and_unknown(reader: Reader, panel: str, by: str) -> None:
     reader.open()
     shown = reader.page.locator(f"#{panel} .rank").evaluate_all(
-        "all => all.map(({dataset: d}) => [d.kind, d.value || null, Number(d.requests), Number(d.share)])"
+        "all => all.map(({dataset: d}) => [d.kind, d.value || null, Number(d.amount), Number(d.share)])"
     )
     said = reader.api("requests/top", by=by)
     assert shown == [[row["kind"], row["value"], row["requests"], row["share"]] for row in said]
     assert ("other" if by == "endpoint" else "unknown") in {row["kind"] for row in said}
     assert sum(row[3] for row in shown) == pytest.approx(1)
+
+
+def test_tokens_by_source_are_what_the_api_says_and_filter_the_page(reader: Reader) -> None:
+    reader.open(query="?top=source")
+    said = reader.api("token-usages/top", by="source")
+    shown = reader.page.locator("#ranked .rank").evaluate_all(
+        "all => all.map(({dataset: d}) => [d.value, Number(d.amount), Number(d.share)])"
+    )
+    assert shown == [[row["value"], row["input_tokens"] + row["output_tokens"], row["share"]] for row in said]
+    reader.doing(reader.page.locator("#ranked [data-value=fs_chat]").click)
+    assert reader.query["source"] == ["fs_chat"]
+    assert reader.cards()["total_tokens"] == str({value: tokens for value, tokens, _ in shown}["fs_chat"])
 
 
 def test_countries_are_spelled_out(reader: Reader) -> None:
@@ -163,7 +175,7 @@ def test_combinations_of_filters_give_the_same_numbers_everywhere_and_add_up(rea
         assert sum(bars) == total
         for ranking in ("#endpoints", "#countries", "#ranked"):
             ranks = reader.page.locator(f"{ranking} .rank").evaluate_all(
-                "all => all.map(rank => +rank.dataset.requests)"
+                "all => all.map(rank => +rank.dataset.amount)"
             )
             assert sum(ranks) == total
         assert len(reader.rows("requests")) == total <= 50

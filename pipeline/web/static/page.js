@@ -332,7 +332,7 @@ const botMenu = searchable($("bot-menu"), $("bot-button"), {
 
 filterMenu($("filter-menu"), $("filter-button"), { values, view: shown, toggle });
 
-const TOP = { client_class: "Top Clients", browser: "Top Browsers", region: "Top Regions", city: "Top Cities", page_url: "Top Pages" };
+const TOP = { client_class: "Top Clients", browser: "Top Browsers", region: "Top Regions", city: "Top Cities", page_url: "Top Pages", source: "Tokens by Source", model: "Tokens by Model" };
 $("top").append(...RANKED.map((name) => h("option", { value: name }, filterName(name))));
 $("top").addEventListener("change", () => go({ ...state, ranked: $("top").value }));
 

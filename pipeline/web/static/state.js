@@ -23,7 +23,7 @@ const OWN_FILTERS = { requests: ["endpoint", "country", "ip"], tokens: ["source"
 export const DEFAULT_RANGE = { range: "7d" };
 
 /** What the third ranking can rank; the first unless chosen. */
-export const RANKED = ["client_class", "browser", "region", "city", "page_url"];
+export const RANKED = ["client_class", "browser", "region", "city", "page_url", "source", "model"];
 
 /** The zone of this browser, or UTC where it does not say one. */
 export function browserZone() {
