@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 from hypothesis import given
@@ -84,6 +84,15 @@ def test_no_text_makes_an_address_fail(text: str) -> None:
 @given(st.ip_addresses(v=4))
 def test_every_ipv4_address_is_normal_as_it_is(address: IPv4Address) -> None:
     assert normalise_ip(str(address)) == str(address)
+
+
+@given(st.lists(st.from_regex(r"[0-9]{0,4}", fullmatch=True), min_size=1, max_size=6).map(".".join))
+def test_numbers_between_dots_are_an_address_where_the_standard_library_says_so(text: str) -> None:
+    try:
+        expected = str(ip_address(text))
+    except ValueError:
+        expected = ""
+    assert normalise_ip(text) == expected
 
 
 @given(st.ip_addresses(v=6))
