@@ -23,6 +23,14 @@ CELL_COLUMNS: dict[Topic, Sequence[str]] = {
     Topic.TOKEN_USAGES: ("bot_id", "interval_ms", "epoch", "partition", "snapshot"),
 }
 """Feedback has no rollup, so no cells."""
+CELL_DIMENSIONS: dict[Topic, Sequence[str]] = {
+    Topic.BOT_REQUESTS: ("by_endpoint", "by_country", "by_browser", "by_client_class"),
+    Topic.TOKEN_USAGES: (
+        *("usages_by_source", "input_by_source", "output_by_source"),
+        *("usages_by_model", "input_by_model", "output_by_model"),
+    ),
+}
+"""The maps of a snapshot, which stand between its numbers and whether it is closed; one JSON text in the store."""
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +83,25 @@ async def write_rows(store: Store, topic: Topic, rows: Sequence[Sequence[Any]], 
 
 async def write_cells(store: Store, topic: Topic, cells: Sequence[Sequence[Any]], *, origin: str) -> None:
     """Write cells' snapshots."""
-    await store.insert(f"footfall.{topic}_cells", CELL_COLUMNS[topic], cells, origin=origin)
+    names = CELL_DIMENSIONS[topic]
+    rows = [
+        (bot_id, start, epoch, partition, _with_text(names, snapshot), *members)
+        for bot_id, start, epoch, partition, snapshot, *members in cells
+    ]
+    await store.insert(f"footfall.{topic}_cells", CELL_COLUMNS[topic], rows, origin=origin)
+
+
+def _with_text(names: Sequence[str], snapshot: Sequence[Any]) -> tuple[Any, ...]:
+    """A snapshot as the store has it."""
+    first = -1 - len(names)
+    text = msgspec.json.encode(dict(zip(names, snapshot[first:-1], strict=True))).decode()
+    return (*snapshot[:first], text, snapshot[-1])
+
+
+def _with_maps(snapshot: Sequence[Any]) -> tuple[Any, ...]:
+    """A snapshot as windows have it."""
+    *numbers, text, is_closed = snapshot
+    return (*numbers, *msgspec.json.decode(text).values(), is_closed)
 
 
 async def write_dead_letters(store: Store, letters: Sequence[DeadLetter], *, origin: str) -> None:
@@ -121,7 +147,9 @@ async def open_cells(
     rows = await store.rows(
         sql(f"open_cells_{topic}"), {"epoch": epoch, "partitions": partitions, "first_open_ms": first_open_ms}
     )
-    return [(partition, bot_id, start, snapshot) for partition, bot_id, start, _, *snapshot in rows]
+    return [
+        (partition, bot_id, start, _with_maps(snapshot)) for partition, bot_id, start, _, *snapshot in rows
+    ]
 
 
 async def recent_identities(

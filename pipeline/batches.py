@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from pipeline.decode import Event
 
 
 class Record(Protocol):
-    """What is used of aiokafka's ConsumerRecord."""
+    """What is used of aiokafka's records."""
 
     offset: int
     timestamp: int
@@ -41,14 +41,8 @@ class Batch:
         return {partition: records[-1].offset + 1 for partition, records in self.partitions.items()}
 
 
-class Arrival(NamedTuple):
-    """A valid event and where it came from."""
-
-    event: Event
-    event_ms: int
-    partition: int
-    offset: int
-    record_ms: int
+Arrival = tuple[Event, int, int, int, int]
+"""A valid event, its time in ms, and where it came from: partition, offset, the record's time in ms."""
 
 
 async def batches(stream: Any) -> AsyncIterator[Batch]:

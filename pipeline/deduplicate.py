@@ -8,11 +8,10 @@ counts deduplicated raw rows.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
 DEFAULT_SPAN = 65_536
-"""How many offsets back a partition remembers: about 10 MB when every record in the span is of an open interval."""
+"""How many offsets back a partition remembers: 7 to 14 MB when all of these records are of open intervals."""
 
 
 class IdentityMemory:
@@ -24,35 +23,31 @@ class IdentityMemory:
 
     def __init__(self, span: int = DEFAULT_SPAN) -> None:
         self._span = span
-        # A plain dict walks over what was deleted at its front again and again.
-        self._first_offset: OrderedDict[int, int] = OrderedDict()
+        # Two lots, of which the older goes whole: to forget them one by one would cost as much as to look them up.
+        self._recent: dict[int, int] = {}
+        self._recent_from = 0
+        self._before: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self._first_offset)
+        return len(self._recent) + len(self._before)
 
     def is_duplicate(self, identity: int, offset: int) -> bool:
         """Whether the partition held this identity at a smaller offset of the span, never counting `offset` itself."""
-        self._forget_before(offset - self._span)
-        return self._first_offset.setdefault(identity, offset) < offset
+        if offset >= self._recent_from + self._span:
+            self._before, self._recent, self._recent_from = self._recent, {}, offset
+        first = self._before.get(identity)
+        if first is None or first < offset - self._span:
+            first = self._recent.setdefault(identity, offset)
+        return first < offset
 
     def load(self, known: Iterable[tuple[int, int]]) -> None:
         """Remember (identity, offset) pairs in the order of their offsets, as the store holds them."""
         for identity, offset in known:
-            self._first_offset.setdefault(identity, offset)
+            self.is_duplicate(identity, offset)
 
     def load_earlier(self, identity: int) -> None:
         """Remember one more of a log that this one follows, the latest first: as if both were one."""
-        memory = self._first_offset
-        memory[identity] = -len(memory) - 1
-        memory.move_to_end(identity, last=False)
-
-    def _forget_before(self, offset: int) -> None:
-        memory = self._first_offset
-        while memory:
-            oldest = next(iter(memory))
-            if memory[oldest] >= offset:
-                return
-            del memory[oldest]
+        self._before[identity] = -len(self._before) - 1
 
 
 def identity(bot_id: str, event_id: str, event_ms: int) -> int:

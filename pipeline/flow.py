@@ -23,7 +23,7 @@ from pipeline.enrich import Geography
 from pipeline.insist import Abandoned
 from pipeline.rows import BUILD_ROW, Row
 from pipeline.sink import Flush, Sink
-from pipeline.window import Budget, RequestCell, TokenCell, Window, first_open, interval_start, last_open
+from pipeline.window import INTERVAL_MS, Budget, RequestCell, TokenCell, Window, first_open, last_open
 from schemas.dead_letter import DeadLetter
 from schemas.topics import Topic
 
@@ -179,9 +179,10 @@ class Flow:
         tallies: dict[int, Tally] = {}
         topic = self.topic
         for partition, delivered in batch.partitions.items() if batch.is_current() else ():
-            state = states[partition]
-            records = [record for record in delivered if record.offset >= state.position]
-            metrics.SKIPPED_RECORDS.labels(topic=topic).inc(len(delivered) - len(records))
+            state, records = states[partition], delivered
+            if delivered[0].offset < state.position:
+                records = [record for record in delivered if record.offset >= state.position]
+                metrics.SKIPPED_RECORDS.labels(topic=topic).inc(len(delivered) - len(records))
             if not records:
                 continue
             tally = tallies[partition] = Tally(
@@ -191,14 +192,15 @@ class Flow:
                 records=len(records),
             )
             for record in records:
+                record_ms = record.timestamp
                 try:
-                    event, event_ms = decode(topic, record.value, record.timestamp)
+                    event, event_ms = decode(topic, record.value, record_ms)
                 except MalformedEvent as error:
                     letters.append(
                         dead_letter(record, error, topic=self.source, epoch=self.epoch, partition=partition)
                     )
                 else:
-                    arrivals.append(Arrival(event, event_ms, partition, record.offset, record.timestamp))
+                    arrivals.append((event, event_ms, partition, record.offset, record_ms))
             tally.dead_letters = len(letters) - sum(other.dead_letters for other in tallies.values())
             self._note_gaps(partition, tally)
         return Decoded(
@@ -225,18 +227,19 @@ class Flow:
         if self.topic not in CELL_TYPES:
             return []
         now_ms = int(self._now_ms())
-        earliest, latest = first_open(now_ms), last_open(now_ms)
-        for arrival, row in zip(decoded.arrivals, rows, strict=True):
-            _, event_ms, partition, offset, _ = arrival
+        from_ms, to_ms = first_open(now_ms), last_open(now_ms) + INTERVAL_MS
+        for (_, event_ms, partition, offset, _), row in zip(decoded.arrivals, rows, strict=True):
             tally = decoded.tallies[partition]
-            if not earliest <= interval_start(event_ms) <= latest:
+            if not from_ms <= event_ms < to_ms:
                 tally.late += 1
                 continue
             state = decoded.states[partition]
             is_duplicate = state.memory.is_duplicate(identity(row[0], row[2], event_ms), offset)
-            tally.duplicates += is_duplicate
             has_room = state.window.add(row, offset, is_duplicate=is_duplicate)  # type: ignore[union-attr]
-            tally.late += not (has_room or is_duplicate)
+            if is_duplicate:
+                tally.duplicates += 1
+            elif not has_room:
+                tally.late += 1
         cells: list[tuple[object, ...]] = []
         for partition, state in decoded.states.items():
             assert state.window is not None  # noqa: S101 - topics with cells have windows

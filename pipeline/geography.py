@@ -26,15 +26,19 @@ HAS_FAST_READER: Final = importlib.util.find_spec("maxminddb.extension") is not 
 """Whether maxminddb has its C extension. Without it a lookup costs ten times as much."""
 
 CHECK_SECONDS: Final = 2.0
-CACHED_ADDRESSES: Final = 1 << 18
-"""About 250 bytes each."""
+CACHED_NETWORKS: Final = 1 << 17
+CACHED_ADDRESSES: Final = 1 << 16
 CACHED_PLACES: Final = 1 << 16
+NETWORK_BITS: Final = 28
+"""IPv4 networks of this length are remembered whole: a database has few smaller ones, and addresses come in flocks."""
+NETWORK_SIZE: Final = 1 << (32 - NETWORK_BITS)
 MAX_BUILD_SECONDS: Final = (1 << 32) - 1
 
 Place = tuple[str, str, str]
 """Country (ISO 3166-1 alpha-2), first subdivision, city (both in English); empty where unknown."""
 
 UNKNOWN: Final[Place] = ("", "", "")
+NOWHERE: Final = UNKNOWN, 128
 
 Signature = tuple[int, int, int, int]
 """Device, inode, size and modification time in ns: what changes when a file does."""
@@ -63,7 +67,7 @@ class Geography:
         self.failed_loads = 0
         """Files that could not be read, each counted once."""
         self.failed_lookups = 0
-        """Distinct addresses for which the database in use turned out to be damaged."""
+        """Lookups for which the database in use turned out to be damaged; those of one network or address once."""
         self._next_check = float("-inf")
         self._seen: Signature | None = None
         self._tried: Signature | None = None
@@ -79,7 +83,7 @@ class Geography:
             self._take(self._load(path, signature))
 
     def lookup(self, ip: str) -> Place:
-        """The place of an address in its normal form. Anything else, and any unknown address: UNKNOWN."""
+        """The place of an address in its normal form, UNKNOWN if it has none. No other text makes it raise."""
         return self._lookup(ip)
 
     def refresh(self, now: float) -> None:
@@ -170,15 +174,34 @@ def _open(path: Path, signature: Signature, on_damage: Callable[[Exception], Non
     def shared(place: Place) -> Place:
         return place  # the one object that all addresses of a place have in common
 
-    @lru_cache(CACHED_ADDRESSES)
-    def lookup(ip: str) -> Place:
+    def found(ip: str) -> tuple[Place, int]:
+        """The place, and the length of the network that all is in."""
         try:
-            return shared(_place(reader.get(ip)))
+            record, bits = reader.get_with_prefix_len(ip)
+            return shared(_place(record)), bits
         except ValueError:  # no address, or an IPv6 one in a database of IPv4
-            return UNKNOWN
+            return NOWHERE
         except Exception as error:
             on_damage(error)
-            return UNKNOWN
+            return NOWHERE
+
+    @lru_cache(CACHED_NETWORKS)
+    def of_network(first_three: str, number: int) -> Place | None:
+        """The place of one of the networks in a /24; None if its addresses differ."""
+        place, bits = found(f"{first_three}.{number * NETWORK_SIZE}")
+        return place if bits <= NETWORK_BITS else None
+
+    @lru_cache(CACHED_ADDRESSES)
+    def of_address(ip: str) -> Place:
+        return found(ip)[0]
+
+    def lookup(ip: str) -> Place:
+        first_three, _, last = ip.rpartition(".")
+        try:
+            place = of_network(first_three, int(last) // NETWORK_SIZE) if first_three else None
+        except ValueError:
+            place = None
+        return of_address(ip) if place is None else place
 
     return _Database(
         build_seconds=min(max(int(metadata.build_epoch), 0), MAX_BUILD_SECONDS),

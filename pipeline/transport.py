@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
@@ -218,6 +219,16 @@ class Consumer(AIOKafkaConsumer):
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _LeanRecords(fetcher.PartitionRecords):
+    """A partition's fetched records as aiokafka's parser made them: it would copy each, field by field."""
+
+    def _consumer_record(self, tp: Any, record: Any) -> Any:
+        return record
+
+
+fetcher.PartitionRecords = _LeanRecords  # type: ignore[misc]
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):

@@ -6,7 +6,6 @@ import json
 import time
 from pathlib import Path
 
-from pipeline.batches import Arrival
 from pipeline.browser import warm_up
 from pipeline.decode import decode
 from pipeline.enrich import Geography
@@ -34,7 +33,7 @@ class Work:
         if not self._done:
             self._began, self._cpu = time.monotonic(), time.process_time()
         event, event_ms = decode(Topic.BOT_REQUESTS, value, record_ms)
-        row = request_row(Arrival(event, event_ms, partition, offset, record_ms), "", "", self._geography)
+        row = request_row((event, event_ms, partition, offset, record_ms), "", "", self._geography)
         if interval_start(event_ms) >= first_open(record_ms):
             self._windows[partition].add(row, offset, is_duplicate=False)
         self._done += 1

@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS footfall.token_usages
     chat_id          String                 COMMENT 'Conversation, empty when absent',
     cached_input_tokens     Nullable(UInt64) COMMENT 'Part of the input as the producer breaks it down; never added to totals',
     reasoning_output_tokens Nullable(UInt64) COMMENT 'Part of the output as the producer breaks it down; never added to totals',
-    source_topic     LowCardinality(String) COMMENT 'Kafka topic the event came from, prefix included',
+    source_topic     String                 COMMENT 'Kafka topic the event came from, prefix included',
     source_epoch     UUID                   COMMENT 'Topic epoch: changes when the topic is made anew',
     source_partition UInt32                 COMMENT 'Kafka partition',
     source_offset    UInt64                 COMMENT 'Kafka offset',

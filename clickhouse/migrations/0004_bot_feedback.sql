@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS footfall.bot_feedback
     chat_id          String                 COMMENT 'Conversation, empty when absent',
     message_id       String                 COMMENT 'The message voted on; empty: the vote is its own message',
     endpoint         LowCardinality(String) COMMENT 'Integration surface, empty when absent',
-    source_topic     LowCardinality(String) COMMENT 'Kafka topic the event came from, prefix included',
+    source_topic     String                 COMMENT 'Kafka topic the event came from, prefix included',
     source_epoch     UUID                   COMMENT 'Topic epoch: changes when the topic is made anew',
     source_partition UInt32                 COMMENT 'Kafka partition',
     source_offset    UInt64                 COMMENT 'Kafka offset',

@@ -1,7 +1,8 @@
 -- Aggregates of token_usages: what agents hold of open intervals (cells), and what the sealer wrote from raw rows (15m, 1d).
 
 -- One row per bot, open interval, topic epoch and partition. A worker writes a cell's whole counts again with every flush:
--- the snapshot with the greatest last_offset holds, so writing one twice, or an older one late, changes nothing.
+-- the snapshot with the greatest last_offset holds, so writing one twice, or an older one late, changes nothing. Its maps are
+-- one text, as in bot_requests_cells.
 -- ORDER BY: readers take one bot's recent intervals; epoch and partition complete the key that snapshots are merged by.
 -- Cells of sealed intervals are read by nobody and go after a week.
 CREATE TABLE IF NOT EXISTS footfall.token_usages_cells
@@ -12,11 +13,8 @@ CREATE TABLE IF NOT EXISTS footfall.token_usages_cells
     epoch          UUID,
     partition      UInt32,
     snapshot       SimpleAggregateFunction(max, Tuple(
-                       last_offset UInt64, usages UInt64, input_tokens UInt64, output_tokens UInt64,
-                       usages_by_source Map(String, UInt64), input_by_source Map(String, UInt64),
-                       output_by_source Map(String, UInt64), usages_by_model Map(String, UInt64),
-                       input_by_model Map(String, UInt64), output_by_model Map(String, UInt64), is_closed UInt8))
-                   COMMENT 'All counts as of last_offset; closed: too many values, the sealer has to count'
+                       last_offset UInt64, usages UInt64, input_tokens UInt64, output_tokens UInt64, dimensions String, is_closed UInt8))
+                   COMMENT 'All counts as of last_offset; dimensions: usages, input and output, each _by_source and _by_model, as JSON; closed: too many values, the sealer has to count'
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (bot_id, interval_start, epoch, partition)

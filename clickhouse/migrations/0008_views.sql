@@ -9,15 +9,15 @@ CREATE VIEW IF NOT EXISTS footfall_v1.bot_requests
     chat_id String COMMENT 'Conversation, empty when absent',
     ip String COMMENT 'Caller: dotted IPv4 or RFC 5952 IPv6, empty when absent',
     country LowCardinality(String) COMMENT 'ISO 3166-1 code of the geo database, empty when unknown',
-    region LowCardinality(String) COMMENT 'First subdivision, English, empty when unknown',
-    city LowCardinality(String) COMMENT 'City, English, empty when unknown',
+    region String COMMENT 'First subdivision, English, empty when unknown',
+    city String COMMENT 'City, English, empty when unknown',
     browser LowCardinality(String) COMMENT 'Browser family, empty when unknown',
     client_class LowCardinality(String) COMMENT 'person, crawler or api_client; empty when unknown',
-    timezone LowCardinality(String) COMMENT 'As the producer said it, empty when absent',
+    timezone String COMMENT 'As the producer said it, empty when absent',
     page_url String COMMENT 'Page that the call came from, cut at 2 kB, empty when absent',
     user_agent String COMMENT 'Raw user agent, cut at 1 kB, empty when absent',
     geo_built_at DateTime('UTC') COMMENT 'Build date of the geo database used, 1970-01-01 for none',
-    source_topic LowCardinality(String) COMMENT 'Kafka topic the event came from, prefix included',
+    source_topic String COMMENT 'Kafka topic the event came from, prefix included',
     source_epoch UUID COMMENT 'Topic epoch: changes when the topic is made anew',
     source_partition UInt32 COMMENT 'Kafka partition',
     source_offset UInt64 COMMENT 'Kafka offset',
@@ -43,7 +43,7 @@ CREATE VIEW IF NOT EXISTS footfall_v1.token_usages
     chat_id String COMMENT 'Conversation, empty when absent',
     cached_input_tokens Nullable(UInt64) COMMENT 'Part of the input as the producer breaks it down; never added to totals',
     reasoning_output_tokens Nullable(UInt64) COMMENT 'Part of the output as the producer breaks it down; never added to totals',
-    source_topic LowCardinality(String) COMMENT 'Kafka topic the event came from, prefix included',
+    source_topic String COMMENT 'Kafka topic the event came from, prefix included',
     source_epoch UUID COMMENT 'Topic epoch: changes when the topic is made anew',
     source_partition UInt32 COMMENT 'Kafka partition',
     source_offset UInt64 COMMENT 'Kafka offset',
@@ -65,7 +65,7 @@ CREATE VIEW IF NOT EXISTS footfall_v1.bot_feedback
     chat_id String COMMENT 'Conversation, empty when absent',
     message_id String COMMENT 'The message voted on; empty: the vote is its own message',
     endpoint LowCardinality(String) COMMENT 'Integration surface, empty when absent',
-    source_topic LowCardinality(String) COMMENT 'Kafka topic the event came from, prefix included',
+    source_topic String COMMENT 'Kafka topic the event came from, prefix included',
     source_epoch UUID COMMENT 'Topic epoch: changes when the topic is made anew',
     source_partition UInt32 COMMENT 'Kafka partition',
     source_offset UInt64 COMMENT 'Kafka offset',
@@ -93,8 +93,8 @@ AS SELECT bot_id, interval_start, requests, by_endpoint, by_country, 1 AS is_sea
 FROM footfall.bot_requests_15m FINAL
 UNION ALL
 SELECT bot_id, interval_start, sum(cell.requests) AS requests,
-       CAST(sumMap(cell.by_endpoint), 'Map(LowCardinality(String), UInt64)') AS by_endpoint,
-       CAST(sumMap(cell.by_country), 'Map(LowCardinality(String), UInt64)') AS by_country, 0 AS is_sealed
+       CAST(sumMap(JSONExtract(cell.dimensions, 'by_endpoint', 'Map(String, UInt64)')), 'Map(LowCardinality(String), UInt64)') AS by_endpoint,
+       CAST(sumMap(JSONExtract(cell.dimensions, 'by_country', 'Map(String, UInt64)')), 'Map(LowCardinality(String), UInt64)') AS by_country, 0 AS is_sealed
 FROM (SELECT bot_id, interval_start, max(snapshot) AS cell FROM footfall.bot_requests_cells GROUP BY bot_id, interval_start, epoch, partition)
 WHERE (bot_id, interval_start) NOT IN (
     SELECT bot_id, interval_start FROM footfall.bot_requests_15m
@@ -121,10 +121,10 @@ FROM footfall.token_usages_15m FINAL
 UNION ALL
 SELECT bot_id, interval_start, sum(cell.usages) AS usages, sum(cell.input_tokens) AS input_tokens,
        sum(cell.output_tokens) AS output_tokens,
-       CAST(sumMap(cell.input_by_source), 'Map(LowCardinality(String), UInt64)') AS input_by_source,
-       CAST(sumMap(cell.output_by_source), 'Map(LowCardinality(String), UInt64)') AS output_by_source,
-       CAST(sumMap(cell.input_by_model), 'Map(LowCardinality(String), UInt64)') AS input_by_model,
-       CAST(sumMap(cell.output_by_model), 'Map(LowCardinality(String), UInt64)') AS output_by_model, 0 AS is_sealed
+       CAST(sumMap(JSONExtract(cell.dimensions, 'input_by_source', 'Map(String, UInt64)')), 'Map(LowCardinality(String), UInt64)') AS input_by_source,
+       CAST(sumMap(JSONExtract(cell.dimensions, 'output_by_source', 'Map(String, UInt64)')), 'Map(LowCardinality(String), UInt64)') AS output_by_source,
+       CAST(sumMap(JSONExtract(cell.dimensions, 'input_by_model', 'Map(String, UInt64)')), 'Map(LowCardinality(String), UInt64)') AS input_by_model,
+       CAST(sumMap(JSONExtract(cell.dimensions, 'output_by_model', 'Map(String, UInt64)')), 'Map(LowCardinality(String), UInt64)') AS output_by_model, 0 AS is_sealed
 FROM (SELECT bot_id, interval_start, max(snapshot) AS cell FROM footfall.token_usages_cells GROUP BY bot_id, interval_start, epoch, partition)
 WHERE (bot_id, interval_start) NOT IN (
     SELECT bot_id, interval_start FROM footfall.token_usages_15m

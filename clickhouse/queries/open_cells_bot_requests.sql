@@ -1,7 +1,6 @@
 -- The cells of open intervals that a worker takes over. Reads the cells of one topic epoch.
 SELECT partition, bot_id, toUnixTimestamp64Milli(interval_start), max(snapshot) AS newest,
-       newest.last_offset, newest.requests, newest.last_request_ms,
-       newest.by_endpoint, newest.by_country, newest.by_browser, newest.by_client_class, newest.is_closed
+       newest.last_offset, newest.requests, newest.last_request_ms, newest.dimensions, newest.is_closed
 FROM footfall.bot_requests_cells
 WHERE interval_start >= fromUnixTimestamp64Milli({first_open_ms:Int64}, 'UTC')
   AND epoch = {epoch:UUID} AND partition IN {partitions:Array(UInt32)}

@@ -1,8 +1,7 @@
 -- The cells of open intervals that a worker takes over. Reads the cells of one topic epoch.
 SELECT partition, bot_id, toUnixTimestamp64Milli(interval_start), max(snapshot) AS newest,
        newest.last_offset, newest.usages, newest.input_tokens, newest.output_tokens,
-       newest.usages_by_source, newest.input_by_source, newest.output_by_source,
-       newest.usages_by_model, newest.input_by_model, newest.output_by_model, newest.is_closed
+       newest.dimensions, newest.is_closed
 FROM footfall.token_usages_cells
 WHERE interval_start >= fromUnixTimestamp64Milli({first_open_ms:Int64}, 'UTC')
   AND epoch = {epoch:UUID} AND partition IN {partitions:Array(UInt32)}

@@ -18,7 +18,7 @@ WITH counted AS
         OR (interval_start >= {days_end:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}))
     UNION ALL
     -- cells
-    SELECT tupleElement(cell, {rollup:String}) AS counts
+    SELECT JSONExtract(cell.dimensions, {rollup:String}, 'Map(String, UInt64)') AS counts
     FROM
     (
         SELECT max(snapshot) AS cell

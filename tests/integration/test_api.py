@@ -20,12 +20,13 @@ from typing import Any
 import httpx
 import pytest
 
+from clickhouse import ledger
 from clickhouse.client import Store
 from pipeline.window import INTERVAL_MS
 from schemas.topics import Topic
 from tests.agreement import Agreement, random_filters, random_range
 from tests.api import Api, Json, bot_path, request
-from tests.builders import event
+from tests.builders import EPOCH, event
 from tests.oracle import REQUEST_FILTERS, TOKEN_FILTERS, Oracle, Request, Usage, Vote, text
 from tests.records import everything_in
 from tests.stack import eventually
@@ -63,6 +64,22 @@ def test_an_interval_that_is_not_sealed_is_the_sum_of_its_cells(api: Api) -> Non
     assert [(entry["value"], entry["requests"]) for entry in top] == [("api", 2), ("widget", 1)]
     top = api.data(bot_path(bot, "requests/top"), **WHOLE, by="country")
     assert [(entry["kind"], entry["requests"]) for entry in top] == [("value", 1), ("unknown", 2)]
+
+
+def test_an_open_interval_counts_whatever_a_value_is_made_of(api: Api) -> None:
+    bot, values = "odd", ['"', "\\", "\n\t", "\x00", "é😀\u2028", '{"a": 1}', "by_endpoint"]
+    events = [request(bot, T0, str(number), endpoint=value) for number, value in enumerate(values)]
+    api.put(Topic.BOT_REQUESTS, *events)
+    api.put_cell(T0, events, partition=7)
+    top = api.data(bot_path(bot, "requests/top"), **WHOLE, by="endpoint")
+    assert sorted(entry["value"] for entry in top) == sorted(values)
+    taken_over = api.with_store(
+        lambda store: ledger.open_cells(
+            store, Topic.BOT_REQUESTS, epoch=EPOCH, partitions=[7], first_open_ms=T0
+        )
+    )
+    by_endpoint = dict.fromkeys(values, 1)
+    assert taken_over == [(7, bot, T0, (1, len(values), T0, by_endpoint, {"": 7}, {"": 7}, {"": 7}, 0))]
 
 
 def test_a_sealed_interval_is_its_sealed_row_and_nothing_else(api: Api) -> None:

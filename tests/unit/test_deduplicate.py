@@ -74,7 +74,7 @@ def test_what_lies_further_back_than_the_span_is_forgotten(log: list[tuple[int, 
     memory = IdentityMemory(SPAN)
     for who, offset in log:
         memory.is_duplicate(who, offset)
-        assert len(memory) <= SPAN + 1
+        assert len(memory) <= 2 * SPAN
 
     last = log[-1][1] if log else 0
     assert not memory.is_duplicate(log[0][0] if log else 0, last + SPAN + 1)

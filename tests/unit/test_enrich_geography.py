@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from ipaddress import ip_address, ip_network
 from itertools import count
 from pathlib import Path
 
@@ -76,6 +77,28 @@ def test_the_registered_country_is_no_substitute_for_the_country(database: Path)
 )
 def test_an_address_that_the_database_does_not_know_has_no_place(database: Path, ip: str) -> None:
     assert Geography(database).lookup(ip) == UNKNOWN
+
+
+def test_networks_however_small_are_told_apart(tmp_path: Path) -> None:
+    networks = {
+        "192.0.2.0/26": "a",
+        "192.0.2.64/28": "b",
+        "192.0.2.80/29": "c",
+        "192.0.2.90/32": "d",
+        "192.0.2.92/31": "e",
+        "192.0.2.128/25": "f",
+        "198.51.100.0/24": "g",
+        "198.51.101.0/30": "h",
+    }
+    path = tmp_path / "small.mmdb"
+    geography = Geography(
+        write_geo_database(path, {network: record(city=city) for network, city in networks.items()})
+    )
+    for last in range(256):
+        for first in ("192.0.2.", "198.51.100.", "198.51.101."):
+            address = ip_address(f"{first}{last}")
+            expected = next((c for n, c in networks.items() if address in ip_network(n)), "")
+            assert geography.lookup(str(address)) == ("", "", expected)
 
 
 def test_without_a_database_every_place_is_unknown() -> None:

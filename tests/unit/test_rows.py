@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.batches import Arrival
 from pipeline.decode import decode
 from pipeline.enrich import Geography
 from pipeline.metrics import INVALID_ADDRESSES
@@ -37,7 +36,7 @@ def row(topic: Topic = Topic.BOT_REQUESTS, **fields: Any) -> dict[str, Any]:
     """The row of an event with these fields, by column."""
     decoded, event_ms = decode(topic, event(topic, **fields), NOW_MS)
     values = BUILD_ROW[topic](
-        Arrival(decoded, event_ms, 3, 70, NOW_MS + 9), f"p.{topic}", EPOCH, cast(Geography, FakeGeography())
+        (decoded, event_ms, 3, 70, NOW_MS + 9), f"p.{topic}", EPOCH, cast(Geography, FakeGeography())
     )
     return dict(zip(COLUMNS[topic], values, strict=True))
 
