@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Self
@@ -239,11 +239,3 @@ class Traffic:
             for topic in Topic
             for partition, end in self.acknowledged[topic].items()
         )
-
-    def letters(self) -> Iterator[tuple[Topic, str, Record]]:
-        """Everything that has to be refused: topic, epoch, record."""
-        for topic, lives in self.lives.items():
-            for life in lives:
-                for record in life.records:
-                    if (topic, record.value or b"") in self.expected_letters:
-                        yield topic, life.epoch, record
