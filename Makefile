@@ -1,6 +1,9 @@
 # What CI runs is what you run.
 .PHONY: up test check unit interpreters kafka bench soak format
 
+# Tests start hundreds of processes: without bytecode each compiles all of our packages.
+unexport PYTHONDONTWRITEBYTECODE
+
 UV_RUN = uv run --locked --extra embedded --group dev
 
 up:  ## Start everything on this machine and say where the page is.
