@@ -221,11 +221,18 @@ class Consumer(AIOKafkaConsumer):
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
+def _as_parsed(value: bytes) -> bytes:
+    """The deserializer of values by which our consumer is known."""
+    return value
+
+
 class _LeanRecords(fetcher.PartitionRecords):
-    """A partition's fetched records as aiokafka's parser made them: it would copy each, field by field."""
+    """Gives our consumer the records that aiokafka's parser made; aiokafka would copy each, field by field."""
 
     def _consumer_record(self, tp: Any, record: Any) -> Any:
-        return record
+        if self._value_deserializer is _as_parsed:
+            return record
+        return super()._consumer_record(tp, record)  # type: ignore[no-untyped-call]
 
 
 fetcher.PartitionRecords = _LeanRecords  # type: ignore[misc]
@@ -234,6 +241,7 @@ fetcher.PartitionRecords = _LeanRecords  # type: ignore[misc]
 class _ConsumerThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: AIOKafkaTransport) -> Any:
         consumer = super()._create_worker_consumer(transport)
+        consumer._value_deserializer = _as_parsed
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust's 1500 cannot be set
         # Faust asks for it only when it keeps transactions of its own; producers may keep theirs.
         consumer._isolation_level = "read_committed"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
@@ -229,6 +229,7 @@ def test_a_record_keeps_its_key_value_and_time(group: Group) -> None:
             (b"k", None),
             (None, b""),
         ]
+        assert not any(isinstance(record, ConsumerRecord) for record in records), "none was copied"
         stored = await asyncio.to_thread(everything_in, group.bootstrap, name)
         assert [record.timestamp for record in records] == [record.timestamp_ms for record in stored]
 
