@@ -93,6 +93,16 @@ def test_a_handful_of_requests_is_no_pattern(reader: Reader, api: FakeApi) -> No
     expect(reader.page.locator("#strip")).to_have_text("Nothing unusual stands out in this range.")
 
 
+def test_nothing_is_claimed_where_answers_are_missing(reader: Reader, api: FakeApi) -> None:
+    api.failing = {"requests/timeseries"}
+    reader.open(query="?tz=UTC")
+    expect(reader.page.locator("#strip")).to_contain_text("What stands out cannot be told")
+    api.failing = set()
+    reader.page.get_by_role("button", name="Refresh").click()
+    expect(reader.page.locator("#strip")).to_have_text("Nothing unusual stands out in this range.")
+    reader.complaints.clear()  # the browser itself reports the 503
+
+
 # --- the cards
 
 

@@ -235,9 +235,11 @@ function look() {
     numbers.shape("total_tokens", tokenBars.map(({ total }) => total));
   }
   if (numbers.answer?.data.total_requests === 0) return explainEmpty();
-  strip.show(findings({
+  const found = findings({
     requests: requestBars, tokens: tokenBars, filters: state.filters, endpoints: endpoints.answer?.data, countries: countries.answer?.data,
-  }));
+  });
+  if (found.length || glance.every(({ answer }) => answer)) return strip.show(found);
+  strip.say(h("p", { class: "note" }, "What stands out cannot be told: some of the answers did not come."));
 }
 
 /** No request in the range: say why, or when the last one was, and offer what would show some. */
