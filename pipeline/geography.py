@@ -20,6 +20,8 @@ from typing import Any, Final
 
 import maxminddb
 
+from pipeline.metrics import GEO_FAILED_LOADS, GEO_FAILED_LOOKUPS
+
 log = logging.getLogger(__name__)
 
 HAS_FAST_READER: Final = importlib.util.find_spec("maxminddb.extension") is not None
@@ -127,6 +129,7 @@ class Geography:
             self._tried = None
         except Exception as error:  # a damaged file may make the reader raise anything
             self.failed_loads += 1
+            GEO_FAILED_LOADS.inc()
             log.error("the geo database %s cannot be used, so none or the last one is: %s", self._path, error)
         else:
             self._use(database)
@@ -140,6 +143,7 @@ class Geography:
         if self.failed_lookups == 0:
             log.error("the geo database %s is damaged; some places stay unknown: %s", self._path, error)
         self.failed_lookups += 1
+        GEO_FAILED_LOOKUPS.inc()
 
 
 class _StillChanging(Exception):

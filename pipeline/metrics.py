@@ -66,6 +66,12 @@ SEALED_INTERVALS = Counter(
 ASSIGNED_PARTITIONS = Gauge(
     "footfall_assigned_partitions", "Partitions that this worker consumes.", ["topic"]
 )
+GEO_FAILED_LOADS = Counter(
+    "footfall_geo_database_failed_loads", "Geo database files that could not be read, each once."
+)
+GEO_FAILED_LOOKUPS = Counter(
+    "footfall_geo_database_failed_lookups", "Lookups for which the geo database turned out to be damaged."
+)
 GEO_BUILD_TIME = Gauge(
     "footfall_geo_database_build_timestamp_seconds", "Build date of the geo database in use; 0 for none."
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.geography import CHECK_SECONDS, HAS_FAST_READER, UNKNOWN, Geography
+from pipeline.metrics import GEO_FAILED_LOADS, GEO_FAILED_LOOKUPS
 from tests.geo import record, write_geo_database
 
 IN_MUNICH = "192.0.2.1"
@@ -202,7 +203,9 @@ def test_a_broken_database_at_the_start_is_no_reason_not_to_start(tmp_path: Path
 
 
 def test_a_directory_in_place_of_the_database_is_a_broken_database(tmp_path: Path) -> None:
+    before = GEO_FAILED_LOADS._value.get()
     assert Geography(tmp_path).failed_loads == 1
+    assert GEO_FAILED_LOADS._value.get() == before + 1
 
 
 def test_a_file_that_is_still_being_written_is_left_alone(database: Path) -> None:
@@ -225,9 +228,10 @@ def test_damage_inside_a_database_costs_places_and_is_counted(
     whole = database.read_bytes()
     metadata = whole.rindex(b"\xab\xcd\xefMaxMind.com")
     database.write_bytes(b"\x7f" * metadata + whole[metadata:])
-    geography = Geography(database)
+    geography, before = Geography(database), GEO_FAILED_LOOKUPS._value.get()
     assert {geography.lookup(f"192.0.2.{n}") for n in range(20)} == {UNKNOWN}
     assert geography.failed_lookups > 0
+    assert GEO_FAILED_LOOKUPS._value.get() - before == geography.failed_lookups
     assert len([r for r in caplog.records if "damaged" in r.message]) == 1
 
 
