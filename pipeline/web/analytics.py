@@ -14,7 +14,8 @@ from clickhouse.analytics import Freshness, RowTopic, Span
 from clickhouse.client import Store
 from pipeline.web import parameters as of
 from pipeline.web.answers import (
-    PROBLEMS,
+    AWAY,
+    BAD,
     Answer,
     BotRow,
     RequestBucket,
@@ -26,14 +27,21 @@ from pipeline.web.answers import (
     TokenRow,
     TopEntry,
     TopTokensEntry,
+    problems,
     said,
+    said_of_bot,
 )
 from pipeline.web.connections import Connections, Fresh, connections
 from pipeline.web.parameters import API
 from pipeline.web.ranges import Range, bucket_starts, resolve, text, zone
 from schemas.topics import Topic
 
-router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], responses=PROBLEMS, tags=["analytics"])
+router = APIRouter(
+    prefix=API,
+    dependencies=[Depends(of.once_each)],
+    responses=problems(bad_parameter=BAD, unavailable=AWAY),
+    tags=["analytics"],
+)
 
 Kept = Annotated[Connections, Depends(connections)]
 
@@ -70,8 +78,8 @@ async def bots(request: Request, kept: Kept, asked: Annotated[of.OfBots, Query()
     return _answer(range_, {"rows": rows, "next": following}, fresh)
 
 
-@router.get("/bots/{bot}/summary", responses=said(Answer[Summary]))
-async def summary(bot: str, kept: Kept, asked: Annotated[of.OfSummary, Query()]) -> Response:
+@router.get("/bots/{bot}/summary", responses=said_of_bot(Answer[Summary]))
+async def summary(bot: of.Bot, kept: Kept, asked: Annotated[of.OfSummary, Query()]) -> Response:
     """The cards."""
     range_ = of.resolved(asked)
     span = _span(bot, range_)
@@ -110,9 +118,11 @@ async def summary(bot: str, kept: Kept, asked: Annotated[of.OfSummary, Query()])
 
 @router.get(
     "/bots/{bot}/requests/timeseries",
-    responses=said(Answer[Series[RequestBucket]]),
+    responses=said_of_bot(Answer[Series[RequestBucket]]),
 )
-async def requests_over_time(bot: str, kept: Kept, asked: Annotated[of.OfRequestChart, Query()]) -> Response:
+async def requests_over_time(
+    bot: of.Bot, kept: Kept, asked: Annotated[of.OfRequestChart, Query()]
+) -> Response:
     """Requests by bucket, zero-filled. The first bucket may start before the range; only the range is counted."""
     range_ = of.resolved(asked)
     interval, starts = bucket_starts(range_, asked.interval)
@@ -128,8 +138,8 @@ async def requests_over_time(bot: str, kept: Kept, asked: Annotated[of.OfRequest
     return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
 
 
-@router.get("/bots/{bot}/tokens/timeseries", responses=said(Answer[Series[TokenBucket]]))
-async def tokens_over_time(bot: str, kept: Kept, asked: Annotated[of.OfTokenChart, Query()]) -> Response:
+@router.get("/bots/{bot}/tokens/timeseries", responses=said_of_bot(Answer[Series[TokenBucket]]))
+async def tokens_over_time(bot: of.Bot, kept: Kept, asked: Annotated[of.OfTokenChart, Query()]) -> Response:
     """Tokens by bucket, zero-filled. The first bucket may start before the range; only the range is counted."""
     range_ = of.resolved(asked)
     interval, starts = bucket_starts(range_, asked.interval)
@@ -153,8 +163,8 @@ async def tokens_over_time(bot: str, kept: Kept, asked: Annotated[of.OfTokenChar
     return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
 
 
-@router.get("/bots/{bot}/requests/top", responses=said(Answer[list[TopEntry]]))
-async def top(bot: str, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Response:
+@router.get("/bots/{bot}/requests/top", responses=said_of_bot(Answer[list[TopEntry]]))
+async def top(bot: of.Bot, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Response:
     """The most frequent values, then all others together, then requests whose value is unknown."""
     range_ = of.resolved(asked)
     store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
@@ -175,8 +185,8 @@ async def top(bot: str, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> Resp
     return _answer(range_, data, fresh)
 
 
-@router.get("/bots/{bot}/token-usages/top", responses=said(Answer[list[TopTokensEntry]]))
-async def top_tokens(bot: str, kept: Kept, asked: Annotated[of.OfTopTokens, Query()]) -> Response:
+@router.get("/bots/{bot}/token-usages/top", responses=said_of_bot(Answer[list[TopTokensEntry]]))
+async def top_tokens(bot: of.Bot, kept: Kept, asked: Annotated[of.OfTopTokens, Query()]) -> Response:
     """What takes the most tokens, then all others together, then usages whose value is unknown."""
     range_ = of.resolved(asked)
     store, fresh = await _about(kept, bot, Topic.TOKEN_USAGES)
@@ -196,17 +206,17 @@ async def top_tokens(bot: str, kept: Kept, asked: Annotated[of.OfTopTokens, Quer
     return _answer(range_, data, fresh)
 
 
-@router.get("/bots/{bot}/requests", responses=said(Answer[Rows[RequestRow]]))
+@router.get("/bots/{bot}/requests", responses=said_of_bot(Answer[Rows[RequestRow]]))
 async def requests(
-    request: Request, bot: str, kept: Kept, asked: Annotated[of.OfRequestList, Query()]
+    request: Request, bot: of.Bot, kept: Kept, asked: Annotated[of.OfRequestList, Query()]
 ) -> Response:
     """Requests, newest first."""
     return await _rows(request, kept, bot, Topic.BOT_REQUESTS, asked)
 
 
-@router.get("/bots/{bot}/token-usages", responses=said(Answer[Rows[TokenRow]]))
+@router.get("/bots/{bot}/token-usages", responses=said_of_bot(Answer[Rows[TokenRow]]))
 async def token_usages(
-    request: Request, bot: str, kept: Kept, asked: Annotated[of.OfTokenList, Query()]
+    request: Request, bot: of.Bot, kept: Kept, asked: Annotated[of.OfTokenList, Query()]
 ) -> Response:
     """Token usages, newest first."""
     return await _rows(request, kept, bot, Topic.TOKEN_USAGES, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -163,28 +164,60 @@ class Published(_Said):
     published: int
 
 
-_PROBLEM: Final[dict[str, Any]] = {
-    "description": "RFC 9457",
-    "content": {
-        "application/problem+json": {
-            "schema": {
-                "type": "object",
-                "required": ["type", "title", "status", "detail"],
-                "properties": {
-                    "type": {"type": "string"},
-                    "title": {"type": "string"},
-                    "status": {"type": "integer"},
-                    "detail": {"type": "string"},
-                    "parameter": {"type": "string", "description": "The one at fault."},
-                },
-            }
+class Problem(BaseModel):
+    """RFC 9457: what went wrong, and what to do about it."""
+
+    type: str = Field(description="What a program tells problems apart by.")
+    title: str
+    status: int
+    detail: str
+    parameter: str | None = Field(None, description="The one at fault.")
+
+
+def problems(**examples: tuple[int, str]) -> dict[int | str, dict[str, Any]]:
+    """For a path that may answer with these: (status, detail) by type, whose dashes are underscores here."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for name, (status, detail) in examples.items():
+        kind = name.replace("_", "-")
+        value = {
+            "type": kind,
+            "title": kind.replace("-", " ").capitalize(),
+            "status": status,
+            "detail": detail,
         }
-    },
-}
-PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {"4XX": _PROBLEM, "5XX": _PROBLEM}
-"""For every path."""
+        if kind == "bad-parameter":
+            value["parameter"] = detail.split()[1].rstrip(":")
+        said = found.setdefault(status, _problem(HTTPStatus(status).phrase))
+        said["content"]["application/problem+json"]["examples"][kind] = {"value": value}
+        if status == 503:
+            said["headers"] = {
+                "Retry-After": {
+                    "schema": {"type": "integer"},
+                    "description": "Seconds to wait.",
+                    "example": 2,
+                }
+            }
+    return found
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "description": description,
+        "content": {"application/problem+json": {"schema": schema, "examples": {}}},
+    }
+
+
+AWAY: Final = (503, "The store does not answer as it should. Nothing is lost; ask again in a moment.")
+BAD: Final = (400, "Parameter tz: should be an IANA time zone such as Europe/Berlin.")
+UNKNOWN_BOT: Final = (404, "No event of bot 'support' has been seen.")
 
 
 def said(model: type[BaseModel], status: int = 200) -> dict[int | str, dict[str, Any]]:
     """For a path that answers with this."""
     return {status: {"model": model}}
+
+
+def said_of_bot(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """For a path below a bot that answers with this."""
+    return said(model) | problems(unknown_bot=UNKNOWN_BOT)

@@ -8,32 +8,26 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.config import Settings
-from pipeline.web import analytics, collector, exports, health, metrics, page
+from pipeline.web import analytics, collector, docs, exports, health, metrics, page
 from pipeline.web.connections import Connections
-from pipeline.web.parameters import API
 from pipeline.web.problems import add_handlers
 
 _SECURITY_HEADERS: Final = (
     # Nothing comes from elsewhere, nothing inline runs, and no other site may frame the page.
     (
         b"content-security-policy",
-        b"default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'",
+        b"default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'self'",
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-
-_DOCS: Final = b"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Footfall API</title></head>
-<body><h1>Footfall API</h1>
-<p>Described in OpenAPI: <a href="/api/v1/openapi.json">/api/v1/openapi.json</a></p></body></html>
-"""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -49,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Footfall",
         version="1",
         lifespan=lifespan,
-        openapi_url=f"{API}/openapi.json",
+        openapi_url=None,
         docs_url=None,  # FastAPI's own load from a CDN
         redoc_url=None,
         redirect_slashes=False,
@@ -61,14 +55,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(analytics.router)
     app.include_router(exports.router)
     app.include_router(collector.router)
-    app.add_api_route(f"{API}/docs", _docs, include_in_schema=False)
+    app.include_router(docs.router)
     app.add_middleware(_Abandonable)
     app.add_middleware(_Observed)
     return app
-
-
-async def _docs(request: Request) -> Response:
-    return Response(_DOCS, media_type="text/html; charset=utf-8")
 
 
 class _Abandonable:
@@ -126,7 +116,9 @@ class _Observed:
             nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = str(message["status"])
-                message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
+                given = list(message.get("headers", ()))
+                names = {name for name, _ in given}
+                message["headers"] = given + [pair for pair in _SECURITY_HEADERS if pair[0] not in names]
             elif message["type"] == "http.response.body":
                 is_complete = not message.get("more_body", False)
             await send(message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import re
 import zlib
@@ -16,18 +17,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from pipeline.decode import MalformedEvent, decode
 from pipeline.errors import FootfallError, Unavailable
 from pipeline.web import metrics
 from pipeline.web.analytics import Kept
-from pipeline.web.answers import PROBLEMS, Published, said
+from pipeline.web.answers import Published, problems, said
 from pipeline.web.connections import PRODUCE_TIMEOUT
 from pipeline.web.parameters import API, now_ms
 from pipeline.web.problems import BadParameter, problem
@@ -36,7 +37,18 @@ from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix=API, responses=PROBLEMS, tags=["collector"])
+router = APIRouter(
+    prefix=API,
+    responses=problems(
+        malformed_events=(400, "Malformed: 1 of the events. Nothing was published."),
+        bad_parameter=(400, "Parameter x: is not a parameter of this path."),
+        unknown_topic=(404, "There is no topic 'x': it is one of bot_requests, token_usages, bot_feedback."),
+        too_large=(413, "A request may carry 10,000 events. Send them in several requests."),
+        unsupported_body=(415, "Content-Type should be application/json or application/x-ndjson."),
+        unavailable=(503, "The broker has not acknowledged all events. Send everything again in a moment."),
+    ),
+    tags=["collector"],
+)
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Of a compressed body also what it holds."""
@@ -47,6 +59,12 @@ _ROOM_BYTES: Final = 16 * MAX_BODY_BYTES
 _SLICE_BYTES: Final = 4096
 
 _JSON: Final = "application/json"
+_EXAMPLE: Final = {
+    "bot_id": "support",
+    "event_id": "first-1",
+    "event_time": "2026-01-31T12:00:00Z",
+    "endpoint": "widget",
+}
 _LINES: Final = "application/x-ndjson"
 
 P = ParamSpec("P")
@@ -86,11 +104,18 @@ class Unsupported(FootfallError):
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {_JSON: {"schema": {}}, _LINES: {"schema": {"type": "string"}}},
+            "content": {
+                _JSON: {"schema": {}, "example": _EXAMPLE},
+                _LINES: {"schema": {"type": "string"}, "example": json.dumps(_EXAMPLE)},
+            },
         }
     },
 )
-async def events(topic: str, request: Request, kept: Kept) -> Response:
+async def events(
+    topic: Annotated[str, Path(description="Where to publish.", examples=["bot_requests"])],
+    request: Request,
+    kept: Kept,
+) -> Response:
     """Publish one event or an array of them (`application/json`), or one a line (`application/x-ndjson`).
 
     gzip is allowed. 202: all are published. 400: `errors` says which are malformed; none is published. 503: send

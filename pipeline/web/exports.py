@@ -6,10 +6,10 @@ import logging
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
@@ -18,14 +18,20 @@ from clickhouse.analytics import COLUMNS, ExportFormat, RowTopic, Span, ZoneOffs
 from clickhouse.client import StoreError
 from pipeline.web import parameters as of
 from pipeline.web.analytics import Kept
-from pipeline.web.answers import PROBLEMS
+from pipeline.web.answers import AWAY, BAD, UNKNOWN_BOT, problems
+from pipeline.web.encoding import accepts_gzip, gzipped
 from pipeline.web.parameters import API
 from pipeline.web.ranges import Range, changes_of_offset, offset_text
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix=API, dependencies=[Depends(of.once_each)], responses=PROBLEMS, tags=["exports"])
+router = APIRouter(
+    prefix=API,
+    dependencies=[Depends(of.once_each)],
+    responses=problems(bad_parameter=BAD, unknown_bot=UNKNOWN_BOT, unavailable=AWAY),
+    tags=["exports"],
+)
 
 ROW_COUNT_HEADER: Final = "Footfall-Row-Count"
 
@@ -36,20 +42,56 @@ _MEDIA_TYPES: Final = {
 }
 
 
-@router.get("/bots/{bot}/requests/export", response_class=StreamingResponse)
-async def requests_export(bot: str, kept: Kept, asked: Annotated[of.OfRequestExport, Query()]) -> Response:
-    """All requests that match, newest first. `Footfall-Row-Count` says how many will come."""
-    return await _export(kept, bot, Topic.BOT_REQUESTS, asked)
+_FILE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The file; a failure ends the connection without a clean end.",
+        "headers": {
+            ROW_COUNT_HEADER: {
+                "schema": {"type": "integer"},
+                "description": "How many rows the file will hold.",
+                "example": 1234,
+            }
+        },
+        "content": {
+            "text/csv": {"schema": {"type": "string"}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["rows", "row_count"],
+                    "properties": {
+                        "rows": {"type": "array", "items": {"type": "object"}},
+                        "row_count": {"type": "integer"},
+                    },
+                }
+            },
+        },
+    }
+}
 
 
-@router.get("/bots/{bot}/token-usages/export", response_class=StreamingResponse)
-async def token_usages_export(bot: str, kept: Kept, asked: Annotated[of.OfTokenExport, Query()]) -> Response:
-    """All token usages that match, newest first. `Footfall-Row-Count` says how many will come."""
-    return await _export(kept, bot, Topic.TOKEN_USAGES, asked)
+@router.get("/bots/{bot}/requests/export", response_class=StreamingResponse, responses=_FILE)
+async def requests_export(
+    request: Request, bot: of.Bot, kept: Kept, asked: Annotated[of.OfRequestExport, Query()]
+) -> Response:
+    """All requests that match, newest first. `Footfall-Row-Count` says how many will come; gzip on request."""
+    return await _export(request, kept, bot, Topic.BOT_REQUESTS, asked)
+
+
+@router.get("/bots/{bot}/token-usages/export", response_class=StreamingResponse, responses=_FILE)
+async def token_usages_export(
+    request: Request, bot: of.Bot, kept: Kept, asked: Annotated[of.OfTokenExport, Query()]
+) -> Response:
+    """All token usages that match, newest first. `Footfall-Row-Count` says how many will come; gzip on request."""
+    return await _export(request, kept, bot, Topic.TOKEN_USAGES, asked)
 
 
 async def _export(
-    kept: Kept, bot: str, topic: RowTopic, asked: of.OfRequestExport | of.OfTokenExport
+    request: Request,
+    kept: Kept,
+    bot: str,
+    topic: RowTopic,
+    asked: of.OfRequestExport | of.OfTokenExport,
 ) -> Response:
     range_ = of.resolved(asked)
     store = await kept.known(bot)
@@ -69,15 +111,16 @@ async def _export(
             content = as_document(rows, count)
         case "ndjson":
             content = rows
-    return _Export(
-        content,
-        headers={
-            ROW_COUNT_HEADER: str(count),
-            "Cache-Control": "no-store",
-            "Content-Disposition": _attachment(f"{bot} {topic}.{asked.format}"),
-            "Content-Type": _MEDIA_TYPES[asked.format],
-        },
-    )
+    headers = {
+        ROW_COUNT_HEADER: str(count),
+        "Cache-Control": "no-store",
+        "Content-Disposition": _attachment(f"{bot} {topic}.{asked.format}"),
+        "Content-Type": _MEDIA_TYPES[asked.format],
+        "Vary": "Accept-Encoding",
+    }
+    if accepts_gzip(request):
+        return _Export(gzipped(content), headers={**headers, "Content-Encoding": "gzip"})
+    return _Export(content, headers=headers)
 
 
 class _Export(StreamingResponse):

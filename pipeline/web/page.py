@@ -12,6 +12,8 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from pipeline.web.encoding import accepts_gzip
+
 router = APIRouter(include_in_schema=False)
 
 _MEDIA_TYPES: Final = {
@@ -27,30 +29,35 @@ _MEDIA_TYPES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _File:
+class File:
+    """What is served as it is."""
+
     body: bytes
     gzipped: bytes
     etag: str
     media_type: str
 
+    @classmethod
+    def of(cls, name: str, body: bytes) -> File | None:
+        """None where the name says nothing of its type."""
+        media_type = _MEDIA_TYPES.get(name.rpartition(".")[2])
+        if media_type is None:
+            return None
+        etag = blake2b(body, digest_size=12).hexdigest()
+        return cls(body=body, gzipped=gzip.compress(body, mtime=0), etag=etag, media_type=media_type)
+
 
 @cache
-def _files() -> dict[str, _File]:
+def _files() -> dict[str, File]:
     """Everything below `static/`, by its path there: what is not in here cannot be asked for."""
-    found: dict[str, _File] = {}
+    found: dict[str, File] = {}
     folders = [("", files("pipeline.web").joinpath("static"))]
     for prefix, folder in folders:
         for entry in folder.iterdir():
             if entry.is_dir():
                 folders.append((f"{prefix}{entry.name}/", entry))
-            elif media_type := _MEDIA_TYPES.get(entry.name.rpartition(".")[2]):
-                body = entry.read_bytes()
-                found[prefix + entry.name] = _File(
-                    body=body,
-                    gzipped=gzip.compress(body, mtime=0),
-                    etag=blake2b(body, digest_size=12).hexdigest(),
-                    media_type=media_type,
-                )
+            elif file := File.of(entry.name, entry.read_bytes()):
+                found[prefix + entry.name] = file
     return found
 
 
@@ -58,20 +65,20 @@ def _files() -> dict[str, _File]:
 @router.get("/bots/{bot}/analytics")
 async def page(request: Request) -> Response:
     """The page; its state is in its address and none of our business."""
-    return _served(request, "index.html")
+    return served(request, _files()["index.html"])
 
 
 @router.get("/static/{name:path}")
 async def static(request: Request, name: str) -> Response:
     """A part of the page."""
-    return _served(request, name)
+    return served(request, _files().get(name))
 
 
-def _served(request: Request, name: str) -> Response:
-    file = _files().get(name)
+def served(request: Request, file: File | None) -> Response:
+    """The file, or 304 where the client has it. Raises HTTPException where there is none."""
     if file is None:
         raise HTTPException(404)
-    is_gzipped = "gzip" in request.headers.get("accept-encoding", "")
+    is_gzipped = accepts_gzip(request)
     etag = f'"{file.etag}-gzip"' if is_gzipped else f'"{file.etag}"'
     # Kept by the browser and asked about each time: a new release shows at once, an old one costs no bytes.
     headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}

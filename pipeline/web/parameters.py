@@ -6,10 +6,10 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from hashlib import blake2b
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import Request
+from fastapi import Path, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from clickhouse.analytics import FILTERS, RowTopic
@@ -30,8 +30,15 @@ def _address(text: str) -> str:
 
 
 _ANY = "Repeat it for any of several values; empty: unknown."
-Values = Annotated[list[str], Field(description=_ANY)]
-Addresses = Annotated[list[Annotated[str, AfterValidator(_address)]], Field(description=_ANY)]
+
+
+def _values(*example: str) -> Any:
+    return Field([], description=_ANY, examples=[list(example)])
+
+
+Values = list[str]
+Addresses = list[Annotated[str, AfterValidator(_address)]]
+Bot = Annotated[str, Path(description="The bot's id.", examples=["support"])]
 
 
 class Zoned(BaseModel):
@@ -39,40 +46,49 @@ class Zoned(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tz: str = Field("UTC", description="IANA time zone of the calendar and of all times in the answer.")
+    tz: str = Field(
+        "UTC",
+        description="IANA time zone of the calendar and of all times in the answer.",
+        examples=["Europe/Berlin"],
+    )
 
 
 class Ranged(Zoned):
     """A range of time."""
 
     range: Preset | None = Field(
-        None, description="A range that ends now, or one of the calendar; default 7d."
+        None, description="A range that ends now, or one of the calendar; default 7d.", examples=["30d"]
     )
     from_: str | None = Field(
-        None, alias="from", description="Start: RFC 3339, or a date in tz. Instead of range."
+        None,
+        alias="from",
+        description="Start: RFC 3339, or a date in tz. Instead of range.",
+        examples=["2026-01-01"],
     )
     to: str | None = Field(
-        None, description="End, not included: RFC 3339, or a date in tz; default now. Only with from."
+        None,
+        description="End, not included: RFC 3339, or a date in tz; default now. Only with from.",
+        examples=["2026-01-31T12:00:00Z"],
     )
 
 
 class OfRequests(Ranged):
     """Requests in a range of time; all filters have to match."""
 
-    endpoint: Values = []
-    country: Values = []
-    region: Values = []
-    city: Values = []
-    browser: Values = []
-    client_class: Values = []
-    ip: Addresses = []
+    endpoint: Values = _values("widget", "api")
+    country: Values = _values("DE")
+    region: Values = _values("Bavaria")
+    city: Values = _values("Munich")
+    browser: Values = _values("Firefox")
+    client_class: Values = _values("person")
+    ip: Addresses = _values("192.0.2.1")
 
 
 class OfTokens(Ranged):
     """Token usages in a range of time; all filters have to match."""
 
-    source: Values = []
-    model: Values = []
+    source: Values = _values("chat")
+    model: Values = _values("gpt-4o")
 
 
 class OfSummary(OfRequests, OfTokens):
@@ -82,7 +98,9 @@ class OfSummary(OfRequests, OfTokens):
 class Charted(BaseModel):
     """A chart over time."""
 
-    interval: Interval | None = Field(None, description="Length of a bucket; chosen to fit where not given.")
+    interval: Interval | None = Field(
+        None, description="Length of a bucket; chosen to fit where not given.", examples=["1d"]
+    )
 
 
 class OfRequestChart(OfRequests, Charted):
@@ -96,22 +114,30 @@ class OfTokenChart(OfTokens, Charted):
 class OfTop(OfRequests):
     """The most frequent values of a dimension."""
 
-    by: Literal["endpoint", "country", "region", "city", "browser", "page_url", "client_class"]
-    limit: int = Field(10, ge=1, le=1000, description="How many values; other and unknown come on top.")
+    by: Literal["endpoint", "country", "region", "city", "browser", "page_url", "client_class"] = Field(
+        description="The dimension.", examples=["country"]
+    )
+    limit: int = Field(
+        10, ge=1, le=1000, description="How many values; other and unknown come on top.", examples=[5]
+    )
 
 
 class OfTopTokens(OfTokens):
     """What takes the most tokens."""
 
-    by: Literal["source", "model"]
-    limit: int = Field(10, ge=1, le=1000, description="How many values; other and unknown come on top.")
+    by: Literal["source", "model"] = Field(description="The dimension.", examples=["source"])
+    limit: int = Field(
+        10, ge=1, le=1000, description="How many values; other and unknown come on top.", examples=[5]
+    )
 
 
 class Paged(BaseModel):
     """A page of a list."""
 
-    limit: int = Field(50, ge=1, le=1000, description="Rows of a page.")
-    cursor: str | None = Field(None, description="`next` of the page before, with all else as it was.")
+    limit: int = Field(50, ge=1, le=1000, description="Rows of a page.", examples=[100])
+    cursor: str | None = Field(
+        None, description="`next` of the page before, with all else as it was.", examples=["WyIx"]
+    )
 
 
 class OfRequestList(OfRequests, Paged):
@@ -129,7 +155,7 @@ class OfBots(Zoned, Paged):
 class Exported(BaseModel):
     """A file of rows."""
 
-    format: Literal["csv", "ndjson", "json"]
+    format: Literal["csv", "ndjson", "json"] = Field(description="Of the file.", examples=["csv"])
 
 
 class OfRequestExport(OfRequests, Exported):

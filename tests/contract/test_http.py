@@ -649,6 +649,21 @@ def test_a_cell_that_a_spreadsheet_would_run_is_neutralised_in_csv_alone(api: Ap
         assert list(said.values()).count(value) == times
 
 
+@pytest.mark.parametrize("form", ["csv", "ndjson", "json"])
+def test_an_export_is_compressed_for_who_asks_for_it(api: Api, form: str) -> None:
+    path, asked = bot_path(BOT, "requests/export"), {**WHOLE, "format": form}
+    answers = [
+        api.http.get(path, params=asked, headers={"accept-encoding": accepted})
+        for accepted in ("identity", "gzip", "br, *;q=0.1", "gzip;q=0", "")
+    ]
+    encodings = [answer.headers.get("content-encoding") for answer in answers]
+    assert encodings == [None, "gzip", "gzip", None, None]
+    assert len({answer.content for answer in answers}) == 1
+    for answer in answers:
+        assert answer.headers["vary"] == "Accept-Encoding"
+        assert answer.headers["footfall-row-count"] == "5"
+
+
 def test_ndjson_is_rows_only(api: Api) -> None:
     answer = api.ask(bot_path(BOT, "requests/export"), **WHOLE, format="ndjson")
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -984,6 +999,18 @@ def test_answers_look_as_openapi_says(api: Api, path: str, model: type[BaseModel
 
 
 def test_documentation_loads_nothing_from_elsewhere(api: Api) -> None:
-    said = api.ask("/docs").text
-    assert "/api/v1/openapi.json" in said
-    assert not re.search(r"""(src|href)=["']?(https?:)?//""", said)
+    page = api.ask("/docs")
+    assert "/api/v1/openapi.json" in page.text
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.text)
+    assert not re.search(r"<script>|<style|\son\w+=|style=", page.text), (
+        "nothing inline, which the policy forbids"
+    )
+    assert "unsafe" not in page.headers["content-security-policy"]
+    parts = re.findall(r"""(?:src|href)="(/api/v1/docs/[^"]+)""", page.text)
+    assert len(parts) == 3
+    for part in parts:
+        answer = httpx.get(api.url + part)
+        assert answer.status_code == 200
+        again = httpx.get(api.url + part, headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    problem(api.ask("/docs/nope.js"), 404, "not-found")
