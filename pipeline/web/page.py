@@ -61,27 +61,50 @@ def _files() -> dict[str, File]:
     return found
 
 
+@cache
+def _version() -> str:
+    """Another one when any file is another."""
+    etags = "".join(f"{name} {file.etag}\n" for name, file in sorted(_files().items()))
+    return blake2b(etags.encode(), digest_size=8).hexdigest()
+
+
+@cache
+def _index() -> File | None:
+    """The page, whose parts are named with their version: a browser never asks about them again.
+
+    Modules name one another relative to themselves.
+    """
+    body = _files()["index.html"].body
+    return File.of("index.html", body.replace(b'"/static/', b'"/static/%s/' % _version().encode()))
+
+
 @router.get("/")
 @router.get("/bots/{bot}/analytics")
 async def page(request: Request) -> Response:
     """The page; its state is in its address and none of our business."""
-    return served(request, _files()["index.html"])
+    return served(request, _index())
 
 
 @router.get("/static/{name:path}")
 async def static(request: Request, name: str) -> Response:
     """A part of the page."""
+    version, _, versioned = name.partition("/")
+    if version == _version():
+        return served(request, _files().get(versioned), caching="public, max-age=31536000, immutable")
     return served(request, _files().get(name))
 
 
-def served(request: Request, file: File | None) -> Response:
-    """The file, or 304 where the client has it. Raises HTTPException where there is none."""
+def served(request: Request, file: File | None, *, caching: str = "no-cache") -> Response:
+    """The file, or 304 where the client has it. Raises HTTPException where there is none.
+
+    Unless told otherwise a browser keeps it and asks about it each time: a new release shows at once, an old one costs
+    no bytes.
+    """
     if file is None:
         raise HTTPException(404)
     is_gzipped = accepts_gzip(request)
     etag = f'"{file.etag}-gzip"' if is_gzipped else f'"{file.etag}"'
-    # Kept by the browser and asked about each time: a new release shows at once, an old one costs no bytes.
-    headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    headers = {"ETag": etag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     if is_gzipped:

@@ -941,6 +941,19 @@ def test_the_page_and_its_parts_are_not_sent_twice(api: Api) -> None:
         assert (again.status_code, again.content) == (304, b"")
 
 
+def test_what_the_page_names_with_its_version_may_be_kept_for_ever(api: Api) -> None:
+    parts = re.findall(r"""(?:src|href)="(/static/[^"]+)""", httpx.get(api.url + "/").text)
+    assert any(part.endswith("/page.css") for part in parts)
+    for part in parts:
+        answer = httpx.get(api.url + part)
+        assert (answer.status_code, answer.headers["cache-control"]) == (
+            200,
+            "public, max-age=31536000, immutable",
+        )
+        assert answer.content == httpx.get(f"{api.url}/static/{part.rpartition('/')[2]}").content
+        assert not re.search(rb"""["'(]/static/""", answer.content), "it would name an unversioned one"
+
+
 @pytest.mark.parametrize("path", ["nope.js", "", "../app.py", "%2e%2e/app.py", "..%2fapp.py", "%00"])
 def test_nothing_else_is_served_as_a_part_of_the_page(api: Api, path: str) -> None:
     problem(httpx.get(f"{api.url}/static/{path}"), 404, "not-found")
