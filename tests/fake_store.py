@@ -25,7 +25,7 @@ class Fault:
 class FakeStore(ModelStore):
     """The model, with a list of what it was asked for and of what goes wrong.
 
-    Raw rows are never merged, which a real store may do at any time and need not.
+    Raw rows are never merged, so that tests see all that was written.
     """
 
     def __init__(self) -> None:

@@ -54,14 +54,11 @@ class ModelStore:
     def __init__(self, now_us: Callable[[], int] = lambda: 0) -> None:
         self.now_us = now_us
         self.tables: dict[str, list[Row]] = {}
-        self.unread: list[tuple[Any, ...]] = []
-        """(epoch, partition, position, end) of earlier lives of a topic, as `unread_of_other_epochs` finds them."""
         self.remembers_tokens = True
         """Whether deduplication tokens help; they do for the last 1,000 blocks of a table."""
         self._tokens: set[tuple[str, str]] = set()
         self._answers: dict[str, Callable[[Parameters], list[tuple[Any, ...]]]] = {
             sql("ledger_positions"): self._ledger_positions,
-            sql("unread_of_other_epochs"): lambda _: self.unread,
             sql("recent_identities"): self._recent_identities,
             sql("identities_of_other_epochs"): self._identities_of_other_epochs,
             sql("open_cells_bot_requests"): lambda given: self._open_cells(Topic.BOT_REQUESTS, given),
@@ -161,11 +158,17 @@ class ModelStore:
 
     # --- what holds, of what is there
 
-    def positions(self, topic: str, epoch: str, partitions: Sequence[int]) -> dict[int, int]:
+    def positions(
+        self, topic: str, epoch: str, partitions: Sequence[int], *, written_from_ms: int = -(2**63)
+    ) -> dict[int, int]:
         """Where each partition resumes (queries/ledger_positions.sql)."""
         held: dict[int, int] = {}
         for row in self.table("ledger"):
-            if (row["topic"], row["epoch"]) == (topic, epoch) and row["partition"] in partitions:
+            if (
+                (row["topic"], row["epoch"]) == (topic, epoch)
+                and row["partition"] in partitions
+                and row["written_ms"] >= written_from_ms
+            ):
                 held[row["partition"]] = max(held.get(row["partition"], 0), row["next_offset"])
         return held
 
@@ -207,8 +210,9 @@ class ModelStore:
     ) -> dict[tuple[str, int, int], tuple[list[Any], tuple[set[str], ...]]]:
         """Cells of a topic's life, or of the only one, by bot, interval and partition."""
         return {
-            (bot, start, partition): cell
+            (bot, start, partition): ([*numbers, msgspec.json.decode(dimensions), is_closed], members)
             for (bot, start, life, partition), cell in self.merged_cells(topic).items()
+            for (*numbers, dimensions, is_closed), members in [cell]
             if epoch in (None, life)
         }
 
@@ -239,16 +243,22 @@ class ModelStore:
         sums: dict[RollupKey, list[Row]] = defaultdict(list)
         for (bot, start, _, _), (snapshot, (ips, chats)) in self.merged_cells(Topic.BOT_REQUESTS).items():
             if (bot, start) not in seen:
-                _, requests, last_request_ms, *dimensions, _ = snapshot
+                _, requests, last_request_ms, dimensions, _ = snapshot
                 counted = {"requests": requests, "last_request_ms": last_request_ms}
-                maps = dict(zip(MAPS, dimensions, strict=True))
+                maps = msgspec.json.decode(dimensions)
                 sums[bot, start].append({**counted, **maps, "ips": ips, "chats": chats})
         return seen | {key: added(parts) for key, parts in sums.items()}
 
     # --- questions
 
     def _ledger_positions(self, given: Parameters) -> list[tuple[Any, ...]]:
-        return list(self.positions(given["topic"], given["epoch"], given["partitions"]).items())
+        since = self.now_us() // 1000 - 1000 * given["within_seconds"]
+        positions = self.positions(given["topic"], given["epoch"], given["partitions"])
+        if positions and since > 0:
+            positions = self.positions(
+                given["topic"], given["epoch"], given["partitions"], written_from_ms=since
+            )
+        return list(positions.items())
 
     def _open_cells(self, topic: Topic, given: Parameters) -> list[tuple[Any, ...]]:
         """queries/open_cells_*.sql"""

@@ -264,7 +264,8 @@ async def check_cells(store: Store, logs: Sequence[Log]) -> None:
     found = await store.rows(
         """
         SELECT bot_id, toUnixTimestamp64Milli(interval_start) AS start, sum(cell.requests), max(cell.last_request_ms),
-               CAST(sumMap(cell.by_endpoint), 'Map(String, UInt64)'), uniqExactMerge(ips), uniqExactMerge(chats)
+               sumMap(JSONExtract(cell.dimensions, 'by_endpoint', 'Map(String, UInt64)')),
+               uniqExactMerge(ips), uniqExactMerge(chats)
         FROM
         (
             SELECT bot_id, interval_start, max(snapshot) AS cell, uniqExactMergeState(ips) AS ips,

@@ -116,17 +116,21 @@ def without(name: str, function: Callable[..., Any], edits: Mapping[str, str]) -
 @pytest.mark.parametrize(
     ("edit", "store"),
     [
-        without("ledger skip", Flow.decode, {"if record.offset >= state.position": ""}),
+        without(
+            "ledger skip",
+            Flow.decode,
+            {"if record.offset >= state.position": "", "self._note_gaps(partition, tally)": "pass"},
+        ),
         without("offset fence", Window.add, {"cell is None or offset <= cell.last_offset": "cell is None"}),
         without(
             "identity memory",
             IdentityMemory.is_duplicate,
-            {"self._first_offset.setdefault(identity, offset) < offset": "False"},
+            {"return first < offset": "return False"},
         ),
         without(
             "identity memory of who came before",
             IdentityMemory.load,
-            {"self._first_offset.setdefault(identity, offset)": "pass"},
+            {"self.is_duplicate(identity, offset)": "pass"},
         ),
         without("ledger last", Sink.flush, {"# 1. ": f"{LEDGER_WRITTEN}# "}),
         without("look back", seal._seal_due, {"// 1000 - LOOK_BACK_MS": "// 1000"}),
