@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from clickhouse.client import Store, sql
 from schemas import bot_feedback, bot_request, token_usage
 from schemas.dead_letter import DeadLetter
+from schemas.gap import GapReason
 from schemas.topics import Topic
 
 RAW_COLUMNS: dict[Topic, Sequence[str]] = {
@@ -33,6 +34,14 @@ CELL_DIMENSIONS: dict[Topic, Sequence[str]] = {
 """The maps of a snapshot, which stand between its numbers and whether it is closed; one JSON text in the store."""
 
 
+class Gap(NamedTuple):
+    """Offsets `[first_offset, next_offset)` that were not there to be read."""
+
+    first_offset: int
+    next_offset: int
+    reason: GapReason
+
+
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One flush of one partition; see the table `ledger` for each field."""
 
@@ -49,24 +58,30 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: int
     late: int
     worker: str
+    offsets: Sequence[int] = ()
+    """Of the valid events, in order; then what makes up the identity of each."""
+    bots_in: Sequence[str] = ()
+    times_in: Sequence[int] = ()
+    ids_in: Sequence[str] = ()
+    gaps: Sequence[Gap] = ()
+
+
+class UnreadTail(NamedTuple):
+    """Offsets `[position, end)` of a topic's earlier life."""
+
+    epoch: str
+    partition: int
+    position: int
+    end: int
 
 
 _AHEAD_MS = 20 * 60_000
 """An event may be ahead of its record by a few minutes: it is ingested before its interval begins."""
-EVER_SECONDS = 2**31
-"""Longer than there has been a ledger."""
 
 
-async def positions(
-    store: Store, *, topic: str, epoch: str, partitions: Iterable[int], within_seconds: int = EVER_SECONDS
-) -> dict[int, int]:
-    """Where each partition resumes, by what was written lately; those of which nothing was are absent."""
-    parameters = {
-        "topic": topic,
-        "epoch": epoch,
-        "partitions": sorted(partitions),
-        "within_seconds": within_seconds,
-    }
+async def positions(store: Store, *, topic: str, epoch: str, partitions: Iterable[int]) -> dict[int, int]:
+    """Where each partition resumes; those of which nothing was written are absent."""
+    parameters = {"topic": topic, "epoch": epoch, "partitions": sorted(partitions)}
     return dict(await store.rows(sql("ledger_positions"), parameters))
 
 
@@ -128,9 +143,9 @@ async def write_dead_letters(store: Store, letters: Sequence[DeadLetter], *, ori
     await store.insert("footfall.dead_letters", columns, rows, origin=origin)
 
 
-async def write_progress(store: Store, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
-    """Say how far partitions are consumed: (topic, epoch, partition, caught up through in ms, lag)."""
-    columns = ("topic", "epoch", "partition", "caught_up_through_ms", "lag")
+async def write_progress(store: Store, rows: Sequence[tuple[str, str, int, int, int, int]]) -> None:
+    """Say how far partitions are consumed: (topic, epoch, partition, caught up through in ms, lag, end of its log)."""
+    columns = ("topic", "epoch", "partition", "caught_up_through_ms", "lag", "end_offset")
     await store.insert("footfall.progress", columns, rows, origin="progress")
 
 
@@ -138,6 +153,12 @@ async def read_progress(store: Store, *, epochs: Sequence[str]) -> dict[tuple[st
     """Caught up through, in ms, by (topic, partition), as workers said last."""
     rows = await store.rows(sql("progress_of_partitions"), {"epochs": epochs})
     return {(topic, partition): caught_up_ms for topic, partition, caught_up_ms in rows}
+
+
+async def unread_of_other_epochs(store: Store, *, topic: Topic, source: str, epoch: str) -> list[UnreadTail]:
+    """What the earlier lives of a topic held, when a worker last looked, that no ledger row covers."""
+    parameters = {"topic": topic.value, "source": source, "epoch": epoch}
+    return [UnreadTail(*row) for row in await store.rows(sql("unread_of_other_epochs"), parameters)]
 
 
 async def open_cells(

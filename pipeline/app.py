@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -21,9 +22,17 @@ from pipeline.errors import Unavailable
 from pipeline.flow import Decoded, Flow
 from pipeline.insist import Abandoned, Insistence
 from pipeline.sink import Sink
-from pipeline.topics import BrokerConnection, broker_client, topic_epochs
+from pipeline.topics import BrokerConnection, broker_client, compacted, topic_epochs
 from pipeline.transport import Consumer, NoTables
 from schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+
+
+METADATA_MAX_AGE_MS = 10_000
+"""How long a partition that was added to a topic may go unnoticed."""
+EXPLAIN_SECONDS = 5.0
+"""How long the broker is asked about a gap before it counts as not explained."""
 
 
 class App(faust.App):
@@ -55,6 +64,7 @@ class App(faust.App):
             broker_session_timeout=settings.broker_session_timeout_seconds,
             consumer_auto_offset_reset="earliest",
             consumer_max_fetch_size=4 * 1024 * 1024,
+            consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
             key_serializer="raw",
             producer_acks=-1,
             store="memory://",
@@ -120,6 +130,16 @@ class App(faust.App):
         by_source = {flow.source: flow for flow in self.flows.values()}
         for tp, offset in beginnings.items():
             by_source[tp.topic].partitions[tp.partition].beginning = offset
+
+    async def explain_gaps(self, topics: Iterable[str]) -> None:
+        """Learn what offsets that were not delivered may mean in these topics, as far as the broker says it."""
+        by_source = {flow.source: flow for flow in self.flows.values()}
+        try:
+            async with asyncio.timeout(EXPLAIN_SECONDS), broker_client(self.connection) as client:
+                for topic, is_compacted in (await compacted(client, list(topics))).items():
+                    by_source[topic].is_compacted = is_compacted
+        except (Unavailable, TimeoutError) as error:
+            log.warning("the broker does not say whether a topic is compacted: %r", error)
 
     async def _epochs(self) -> dict[str, str]:
         async with broker_client(self.connection) as client:

@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "migrate": "Bring the database to this version. Safe to repeat, and to run twice at once.",
     "replay": "Publish an access log, a token trace or NDJSON of events.",
     "simulate": "Publish lively traffic of forty bots that do not exist.",
+    "audit": "Prove that every offset is accounted for and that rollups say what their rows say.",
     "config": "Show every setting, its value, and where it came from.",
 }
 for order, (name, text) in enumerate(COMMANDS.items(), start=1):

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -21,7 +21,7 @@ from cyclopts import Parameter
 
 from pipeline import logs
 from pipeline.config import Command, Loaded, Settings, default_text, load
-from pipeline.errors import Misconfigured, RestartNeeded
+from pipeline.errors import Misconfigured, Refused, RestartNeeded
 
 HARD_EXIT: Final = timedelta(seconds=27)
 """After a signal to stop, a process that has not come to its end by then is ended as it is."""
@@ -208,6 +208,32 @@ def simulate(
     )
 
 
+def audit(
+    *,
+    since: Annotated[
+        datetime | timedelta | None,
+        Parameter(
+            help="Only offsets consumed, and intervals that begin, since then: 2026-01-31, or 36h ago.",
+            show_default=lambda _: "everything",
+        ),
+    ] = None,
+    repair: Annotated[
+        bool, Parameter(negative="", help="Mend what can be mended, audit again, and say what cannot.")
+    ] = False,
+    json: Annotated[bool, Parameter(negative="", help="Print one JSON object.")] = False,
+    config: ConfigFile = None,
+    settings: Shared = None,
+) -> None:
+    read = _start("audit", settings, config).settings
+    from pipeline.audit import as_json, summary, verdict
+    from pipeline.repair import run_audit
+
+    report = asyncio.run(run_audit(read, since_ms=_milliseconds(since), mend=repair))
+    _print(as_json(report) if json else summary(report))
+    if not report.is_clean:
+        raise Refused(verdict(report))
+
+
 def config(*, config: ConfigFile = None, settings: Shared = None) -> None:
     loaded = _start("config", settings, config)
     rows = [("setting", "value", "from")]
@@ -267,6 +293,15 @@ def _until_done(work: Callable[[asyncio.Event], Awaitable[object]]) -> None:
         return await work(stop)
 
     _print(str(asyncio.run(until_done_or_stopped())))
+
+
+def _milliseconds(since: datetime | timedelta | None) -> int:
+    """That moment, or so long ago, in milliseconds since the epoch; without a zone it is UTC."""
+    if since is None:
+        return 0
+    if isinstance(since, timedelta):
+        since = datetime.now(UTC) - since
+    return round((since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _exit_hard() -> None:

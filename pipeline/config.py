@@ -34,7 +34,7 @@ ENVIRONMENT_PREFIX: Final = "FOOTFALL_"
 CONFIG_VARIABLE: Final = "FOOTFALL_CONFIG"
 """Stands for `--config`, which cannot be a setting: it says where settings are."""
 
-Command = Literal["up", "worker", "web", "store", "migrate", "replay", "simulate", "config"]
+Command = Literal["up", "worker", "web", "store", "migrate", "replay", "simulate", "audit", "config"]
 
 _EMBEDDED_HOST: Final = "127.0.0.1"
 
@@ -357,8 +357,10 @@ def _misspelled_variables() -> Iterator[str]:
 # --- what each command needs of its settings -------------------------------------------------------------
 
 
-_USE_BROKER: Final = frozenset({"up", "worker", "web", "replay", "simulate"})
-_USE_STORE: Final = frozenset({"up", "worker", "web", "migrate"})
+_USE_BROKER: Final = frozenset({"up", "worker", "web", "replay", "simulate", "audit"})
+_USE_STORE: Final = frozenset({"up", "worker", "web", "migrate", "audit"})
+_BESIDE_UP: Final = frozenset({"up", "audit"})
+"""To these `embedded` is what `up` runs on this machine."""
 _ENRICH: Final = frozenset({"up", "worker"})
 
 
@@ -376,7 +378,7 @@ def _contradictions(settings: Settings, command: Command) -> Iterator[tuple[str,
 
 def _broker_contradictions(settings: Settings, command: Command) -> Iterator[tuple[str, str]]:
     if settings.runs_broker:
-        if command != "up":
+        if command not in _BESIDE_UP:
             example = f"{_EMBEDDED_HOST}:{settings.broker_port}"
             yield (
                 "broker",
@@ -397,7 +399,7 @@ def _broker_contradictions(settings: Settings, command: Command) -> Iterator[tup
 
 def _store_contradictions(settings: Settings, command: Command) -> Iterator[tuple[str, str]]:
     if settings.clickhouse == "embedded":
-        if command != "up":
+        if command not in _BESIDE_UP:
             example = f"http://{_EMBEDDED_HOST}:{settings.store_port}"
             yield (
                 "clickhouse",

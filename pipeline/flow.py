@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from clickhouse import ledger
 from clickhouse.client import Store
 from pipeline import metrics
-from pipeline.batches import Arrival, Batch
+from pipeline.batches import Arrival, Batch, Record
 from pipeline.dead_letter import dead_letter
 from pipeline.decode import MalformedEvent, decode
 from pipeline.deduplicate import DEFAULT_SPAN, IdentityMemory, identity
 from pipeline.enrich import Geography
 from pipeline.insist import Abandoned
 from pipeline.rows import BUILD_ROW, Row
-from pipeline.sink import Flush, Sink
+from pipeline.sink import Flush, Sink, moved
 from pipeline.window import INTERVAL_MS, Budget, RequestCell, TokenCell, Window, first_open, last_open
 from schemas.dead_letter import DeadLetter
+from schemas.gap import GapReason
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,11 @@ log = logging.getLogger(__name__)
 CELL_TYPES: Mapping[Topic, type[RequestCell] | type[TokenCell]] = {
     Topic.BOT_REQUESTS: RequestCell,
     Topic.TOKEN_USAGES: TokenCell,
+}
+GAP_WITHIN_A_LOG = {
+    True: GapReason.COMPACTION,
+    False: GapReason.TRANSACTIONS,
+    None: GapReason.UNKNOWN,
 }
 
 
@@ -46,6 +53,7 @@ class Tally:
     dead_letters: int = 0
     duplicates: int = 0
     late: int = 0
+    gaps: Sequence[ledger.Gap] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +99,8 @@ class Flow:
         self.source = source
         """Kafka's name of the topic, prefix included."""
         self.epoch = ""
+        self.is_compacted: bool | None = None
+        """Whether the broker keeps only the last record of a key; None: it does not say."""
         self.partitions: dict[int, PartitionState] = {}
         self.last_flush = time.monotonic()
         self._store = store
@@ -99,6 +109,7 @@ class Flow:
         self._worker = worker
         self._now_ms = now_ms
         self._busy = asyncio.Lock()
+        self._assignment = ""
         self._build_row = BUILD_ROW[topic]
 
     # --- taking partitions over
@@ -112,7 +123,12 @@ class Flow:
         """
         async with self._busy:
             self.epoch = epoch
+            # A repeat within an assignment is known to the store by its token. What an earlier one has written is
+            # written again when it is read again: somebody may have put the ledger back because it was lost.
+            self._assignment = uuid4().hex[:12]
             self.partitions = await self.sink.insist(lambda: self._load(sorted(partitions)), is_current)
+            if 0 in self.partitions:  # one of the workers does it
+                await self.sink.insist(self._note_unread, is_current)
         self.last_flush = time.monotonic()
         return {partition: state.position for partition, state in self.partitions.items()}
 
@@ -161,6 +177,43 @@ class Flow:
                 )
         return states
 
+    async def _note_unread(self) -> None:
+        """Put into the ledger what earlier lives of the topic held and nobody had read when it was deleted."""
+        unread = await ledger.unread_of_other_epochs(
+            self._store, topic=self.topic, source=self.source, epoch=self.epoch
+        )
+        for tail in unread:
+            gap = ledger.Gap(tail.position, tail.end, GapReason.RECREATED)
+            entry = ledger.LedgerEntry(
+                topic=self.source,
+                epoch=tail.epoch,
+                partition=tail.partition,
+                next_offset=tail.end,
+                position=tail.position,
+                first_offset=tail.end,
+                last_offset=tail.end - 1,
+                records=0,
+                events=0,
+                duplicates=0,
+                dead_letters=0,
+                late=0,
+                worker=self._worker,
+                gaps=[gap],
+            )
+            await ledger.write_entries(self._store, [entry], origin=f"{self.source}:{tail}")
+            self._note_gap(tail.partition, gap)
+
+    async def is_behind(self) -> str:
+        """Why the ledger holds less than this worker has written; empty as long as it does not."""
+        written = {p: state.position for p, state in self.partitions.items() if state.position >= 0}
+        epoch = self.epoch
+        held = await ledger.positions(self._store, topic=self.source, epoch=epoch, partitions=written)
+        for partition, position in written.items():
+            now = held.get(partition)
+            if (now is None or now < position) and epoch == self.epoch and partition in self.partitions:
+                return moved(self.source, partition, now=now, was=position)
+        return ""
+
     async def idle(self) -> None:
         """Return when no flush is on its way."""
         async with self._busy:
@@ -202,18 +255,37 @@ class Flow:
                 else:
                     arrivals.append((event, event_ms, partition, record.offset, record_ms))
             tally.dead_letters = len(letters) - sum(other.dead_letters for other in tallies.values())
-            self._note_gaps(partition, tally)
+            if tally.last_offset + 1 - tally.position > tally.records:
+                tally.gaps = self._gaps(partition, tally.position, state.beginning, records)
         return Decoded(
             topic=topic, batch=batch, states=states, arrivals=arrivals, dead_letters=letters, tallies=tallies
         )
 
-    def _note_gaps(self, partition: int, tally: Tally) -> None:
-        missing = tally.last_offset + 1 - tally.position - tally.records
-        if missing:
-            metrics.MISSING_OFFSETS.labels(topic=self.topic).inc(missing)
-            log.warning(
-                "%s/%d: %d offsets between %d and %d were not delivered (compaction, retention or transactions)",
-                self.source, partition, missing, tally.position, tally.last_offset,
+    def _gaps(
+        self, partition: int, position: int, beginning: int, records: Sequence[Record]
+    ) -> list[ledger.Gap]:
+        """What the log did not hold between the ledger's position and the last record."""
+        gaps: list[ledger.Gap] = []
+        expected = position
+        for record in records:
+            if record.offset > expected:
+                if expected < beginning:
+                    lost_before = min(beginning, record.offset)
+                    gaps.append(ledger.Gap(expected, lost_before, GapReason.RETENTION))
+                    expected = lost_before
+                if record.offset > expected:
+                    gaps.append(ledger.Gap(expected, record.offset, GAP_WITHIN_A_LOG[self.is_compacted]))
+            expected = record.offset + 1
+        return gaps
+
+    def _note_gap(self, partition: int, gap: ledger.Gap) -> None:
+        """Say and count that offsets were not there to be read."""
+        missing = gap.next_offset - gap.first_offset
+        metrics.MISSING_OFFSETS.labels(topic=self.topic, reason=gap.reason).inc(missing)
+        if gap.reason.is_loss:
+            log.error(
+                "%s/%d: %d offsets from %d on were not there to be read (%s): events are lost",
+                self.source, partition, missing, gap.first_offset, gap.reason,
             )  # fmt: skip
 
     def enrich(self, decoded: Decoded) -> list[Row]:
@@ -265,8 +337,12 @@ class Flow:
         self._count(decoded, rows, self.last_flush - started)
 
     def _flush_of(self, decoded: Decoded, rows: list[Row], cells: list[tuple[object, ...]]) -> Flush:
-        entries = [
-            ledger.LedgerEntry(
+        entries = []
+        end = 0
+        for partition, tally in decoded.tallies.items():
+            begin, end = end, end + tally.records - tally.dead_letters
+            arrivals = decoded.arrivals[begin:end]
+            entry = ledger.LedgerEntry(
                 topic=self.source,
                 epoch=self.epoch,
                 partition=partition,
@@ -280,17 +356,22 @@ class Flow:
                 dead_letters=tally.dead_letters,
                 late=tally.late,
                 worker=self._worker,
+                offsets=[offset for _, _, _, offset, _ in arrivals],
+                bots_in=[row[0] for row in rows[begin:end]],
+                times_in=[row[1] for row in rows[begin:end]],
+                ids_in=[row[2] for row in rows[begin:end]],
+                gaps=tally.gaps,
             )
-            for partition, tally in decoded.tallies.items()
-        ]
+            entries.append(entry)
         spans = ",".join(f"{entry.partition}@{entry.position}-{entry.last_offset}" for entry in entries)
         return Flush(
             topic=self.topic,
-            origin=f"{self.source}:{self.epoch}:{spans}",
+            origin=f"{self.source}:{self.epoch}:{self._assignment}:{spans}",
             rows=rows,
             cells=cells,
             dead_letters=decoded.dead_letters,
             entries=entries,
+            firsts=frozenset(p for p in decoded.tallies if decoded.states[p].position < 0),
             is_current=decoded.batch.is_current,
         )
 
@@ -302,6 +383,9 @@ class Flow:
             sum(tally.duplicates for tally in decoded.tallies.values())
         )
         metrics.LATE_EVENTS.labels(topic=topic).inc(sum(tally.late for tally in decoded.tallies.values()))
+        for partition, tally in decoded.tallies.items():
+            for gap in tally.gaps:
+                self._note_gap(partition, gap)
         for letter in decoded.dead_letters:
             metrics.DEAD_LETTERS.labels(topic=topic, reason=letter.reason).inc()
         metrics.FLUSH_SECONDS.labels(topic=topic).observe(seconds)

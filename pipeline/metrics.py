@@ -27,8 +27,8 @@ SKIPPED_RECORDS = Counter(
 )
 MISSING_OFFSETS = Counter(
     "footfall_missing_offsets",
-    "Offsets that the broker did not deliver: compaction, retention, transactions.",
-    ["topic"],
+    "Offsets that were not there to be read, by reason.",
+    ["topic", "reason"],
 )
 ABANDONED_BATCHES = Counter(
     "footfall_abandoned_batches", "Batches dropped because their partitions were taken away.", ["topic"]

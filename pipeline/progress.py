@@ -17,10 +17,13 @@ class PartitionProgress:
     caught_up_through_ms: int = 0
     """Every record appended before this is durable, by the clock of whoever asks."""
     lag: int = 0
+    end: int = 0
+    """Where the log ended when the broker was last asked."""
     _ends: list[tuple[int, int]] = field(default_factory=list)
 
     def observe(self, *, asked_ms: int, end: int, position: int) -> None:
         """The broker was asked at `asked_ms` and said that `end` comes next; `position` is the next to be read."""
+        self.end = end
         self.lag = max(end - max(position, 0), 0)
         self._ends.append((asked_ms, end))
         passed = bisect_right(self._ends, max(position, 0), key=itemgetter(1))

@@ -19,9 +19,6 @@ from pipeline.insist import Insistence
 from schemas.dead_letter import DeadLetter
 from schemas.topics import Topic
 
-RECENT_SECONDS = 3600
-"""How far back a flush looks for another worker in the ledger; all of it would cost more with every day."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Flush:
@@ -34,6 +31,8 @@ class Flush:
     cells: Sequence[tuple[Any, ...]]
     dead_letters: Sequence[DeadLetter]
     entries: Sequence[ledger.LedgerEntry]
+    firsts: frozenset[int] = frozenset()
+    """Partitions of which the ledger held nothing."""
     is_current: Callable[[], bool] = field(default=lambda: True)
 
 
@@ -86,18 +85,25 @@ class Sink:
             topic=first.topic,
             epoch=first.epoch,
             partitions=[entry.partition for entry in flush.entries],
-            within_seconds=RECENT_SECONDS,
         )
         if all(held.get(entry.partition) == entry.next_offset for entry in flush.entries):
             return False
         for entry in flush.entries:
-            position = held.get(entry.partition, entry.position)  # nobody wrote lately, so nobody has gone on
-            if position != entry.position:
-                raise RestartNeeded(
-                    f"the ledger of {entry.topic}/{entry.partition} stands at {position}, not at "
-                    f"{entry.position}: another worker has gone on from there"
-                )
+            position = held.get(entry.partition)
+            if position != (None if entry.partition in flush.firsts else entry.position):
+                raise RestartNeeded(moved(entry.topic, entry.partition, now=position, was=entry.position))
         return True
+
+
+def moved(topic: str, partition: int, *, now: int | None, was: int) -> str:
+    """Why a worker whose partition stood at `was` cannot go on."""
+    has = f"has no {topic}/{partition}" if now is None else f"has {topic}/{partition} at {now}"
+    why = (
+        "another worker has gone on from there"
+        if now is not None and now > was
+        else "the store was restored to an older state, or the ledger was put back"
+    )
+    return f"the ledger {has}, and this worker at {was}: {why}"
 
 
 def _by_month(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:

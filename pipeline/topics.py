@@ -10,15 +10,16 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 from uuid import UUID
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
@@ -36,7 +37,7 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.abstract import AbstractType
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import (
@@ -252,6 +253,21 @@ def _check(topic: str, error: type[KafkaError]) -> None:
         raise Unavailable(f"the broker says {error.__name__} of topic {topic}")
 
 
+_TOPIC_RESOURCE: Final = 2
+
+
+async def compacted(client: AIOKafkaClient, topics: Collection[str]) -> dict[str, bool]:
+    """Of each topic whether the broker keeps only the last record of a key. Raises Unavailable."""
+    wanted = [(_TOPIC_RESOURCE, topic, ["cleanup.policy"]) for topic in topics]
+    answer = await _ask(client, DescribeConfigsRequest(wanted))
+    policies: dict[str, bool] = {}
+    for resource in answer.to_object()["resources"]:
+        _check(resource["resource_name"], for_code(resource["error_code"]))
+        [policy] = resource["config_entries"]
+        policies[resource["resource_name"]] = "compact" in policy["config_value"]
+    return policies
+
+
 # --- the epoch of a topic ------------------------------------------------------------------------------
 
 
@@ -264,17 +280,61 @@ async def topic_epochs(client: AIOKafkaClient, topics: Collection[str]) -> dict[
     Raises Unavailable when the broker or one of the topics is away, Misconfigured when the broker has no
     topic ids: without them the events of a topic made anew would look like those already stored.
     """
+    epochs: dict[str, UUID] = {}
+    for topic in await _described(client, topics):
+        _check(topic["topic"], for_code(topic["error_code"]))
+        epochs[topic["topic"]] = _epoch(topic)
+    return epochs
+
+
+async def _described(client: AIOKafkaClient, topics: Collection[str]) -> list[dict[str, Any]]:
+    """What metadata says of each topic, its id included."""
     try:
         answer = await _ask(client, _TopicIdsRequest(topics))
     except (IncompatibleBrokerVersion, NotImplementedError) as error:
         raise Misconfigured(_NO_TOPIC_IDS) from error
-    epochs: dict[str, UUID] = {}
-    for topic in answer.to_object()["topics"]:
-        _check(topic["topic"], for_code(topic["error_code"]))
-        if topic["topic_id"].int == 0:
-            raise Misconfigured(_NO_TOPIC_IDS)
-        epochs[topic["topic"]] = topic["topic_id"]
-    return epochs
+    return cast(list[dict[str, Any]], answer.to_object()["topics"])
+
+
+def _epoch(topic: Mapping[str, Any]) -> UUID:
+    epoch: UUID = topic["topic_id"]
+    if epoch.int == 0:
+        raise Misconfigured(_NO_TOPIC_IDS)
+    return epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicLog:
+    """What the broker holds of a topic."""
+
+    epoch: str
+    ranges: dict[int, tuple[int, int]]
+    """Of each partition its first offset, and the one that the next record will get."""
+
+
+async def topic_logs(connection: BrokerConnection, topics: Collection[str]) -> dict[str, TopicLog]:
+    """Of those topics that exist what the broker holds. Raises Unavailable."""
+    logs: dict[str, TopicLog] = {}
+    try:
+        async with (
+            broker_client(connection) as client,
+            AIOKafkaConsumer(**connection.aiokafka_options(), enable_auto_commit=False) as consumer,
+        ):
+            for topic in await _described(client, topics):
+                error = for_code(topic["error_code"])
+                if error is UnknownTopicOrPartitionError:
+                    continue
+                _check(topic["topic"], error)
+                partitions = [TopicPartition(topic["topic"], one["partition"]) for one in topic["partitions"]]
+                beginnings = await consumer.beginning_offsets(partitions)
+                ends = await consumer.end_offsets(partitions)
+                logs[topic["topic"]] = TopicLog(
+                    epoch=str(_epoch(topic)),
+                    ranges={tp.partition: (beginnings[tp], ends[tp]) for tp in partitions},
+                )
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"the broker does not answer: {error!r}") from error
+    return logs
 
 
 class _Uuid(AbstractType[UUID]):

@@ -35,6 +35,8 @@ RETRY_SECONDS = 0.5
 READING_SECONDS = 1.0
 FETCH_WAIT_MS = 250
 """How long the broker may hold a fetch that finds nothing. It answers in turn: what else is asked waits as long."""
+EXPLAINED_SECONDS = 60.0
+"""For so long a topic is taken to be compacted, or not, as the broker said."""
 CUT_BACK = (
     "Was the broker restored to an older state? New records would take offsets that count as consumed: "
     "make the topic anew, or bring its log back."
@@ -58,6 +60,7 @@ class Consumer(AIOKafkaConsumer):
         self._read_to: Mapping[TP, int] = {}
         """Where the consumer itself stood when all it had read was delivered: past markers of transactions too."""
         self._next_reading = 0.0
+        self._next_explanation: dict[str, float] = {}
 
     # --- which assignment this is
 
@@ -148,12 +151,36 @@ class Consumer(AIOKafkaConsumer):
         if number != self._assignment_number:
             return
         self._read_to = read_to
+        if with_gaps := [tp for tp, delivered in records.items() if self._has_gap(tp, delivered)]:
+            await self._explain(with_gaps)
+            if number != self._assignment_number:
+                return
         self._delivered |= {tp: delivered[-1].offset + 1 for tp, delivered in records.items() if delivered}
         interval, most = self.app.flush_interval_seconds, self.app.conf.broker_max_poll_records
         if records and sum(map(len, records.values())) < most // 2:
             self._next_poll = time.monotonic() + interval
         for tp, message in self._messages(records, number):
             yield tp, message
+
+    def _has_gap(self, tp: TP, records: list[Any]) -> bool:
+        if not records:
+            return False
+        expected = self._delivered.get(tp, records[0].offset)
+        return bool(records[-1].offset + 1 - expected > len(records))
+
+    async def _explain(self, partitions: list[TP]) -> None:
+        """Learn, before records are delivered that have gaps between them, what these may come from."""
+        now = time.monotonic()
+        asked_about = {tp.topic for tp in partitions if now >= self._next_explanation.get(tp.topic, 0.0)}
+        if asked_about:
+            self._next_explanation |= dict.fromkeys(asked_about, now + EXPLAINED_SECONDS)
+            await self.app.explain_gaps(asked_about)
+        try:
+            beginnings = await self._thread.earliest_offsets(*partitions)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("the broker does not say where its logs begin: %r", error)
+        else:
+            self.app.note_beginnings(beginnings)
 
     def _messages(self, records: Mapping[TP, list[Any]], number: int) -> Iterator[tuple[TP, ConsumerMessage]]:
         by_topic: MutableMapping[str, dict[int, list[Any]]] = defaultdict(dict)

@@ -55,6 +55,7 @@ SEAL_SECONDS = 300.0
 CLOCK_SYNC_SECONDS = 30.0
 MAX_SYNC_SECONDS = 1.0
 EPOCH_CHECK_SECONDS = 10.0
+LEDGER_CHECK_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 
@@ -165,6 +166,7 @@ async def _watch(
     tasks = [
         asyncio.create_task(watcher.follow(), name="progress"),
         asyncio.create_task(_every(EPOCH_CHECK_SECONDS, watcher.check_epochs), name="epochs"),
+        asyncio.create_task(_every(LEDGER_CHECK_SECONDS, watcher.check_ledger), name="ledger"),
         asyncio.create_task(_every(CLOCK_SYNC_SECONDS, watcher.sync_clock), name="clock"),
         *(
             asyncio.create_task(
@@ -279,7 +281,14 @@ class Watcher:
         for (topic, partition), progress in partitions:
             metrics.CONSUMER_LAG.labels(topic=topic, partition=partition).set(progress.lag)
         rows = [
-            (topic, by_topic[topic].epoch, partition, progress.caught_up_through_ms, progress.lag)
+            (
+                topic,
+                by_topic[topic].epoch,
+                partition,
+                progress.caught_up_through_ms,
+                progress.lag,
+                progress.end,
+            )
             for (topic, partition), progress in partitions
         ]
         if rows:
@@ -316,6 +325,15 @@ class Watcher:
         for flow in app.flows.values():
             if flow.epoch and flow.epoch != str(epochs[flow.source]):
                 raise RestartNeeded(f"topic {flow.source} was made anew")
+
+    async def check_ledger(self) -> None:
+        """Notice a store that was restored to an older state, or a ledger that was put back, while nothing comes in."""
+        app = self._app
+        if not app.batch_consumer.is_resumed:
+            return
+        for flow in app.flows.values():
+            if reason := await self._try_store(flow.is_behind()):
+                raise RestartNeeded(reason)
 
     async def sync_clock(self) -> None:
         """Follow the store's clock."""

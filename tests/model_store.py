@@ -54,11 +54,14 @@ class ModelStore:
     def __init__(self, now_us: Callable[[], int] = lambda: 0) -> None:
         self.now_us = now_us
         self.tables: dict[str, list[Row]] = {}
+        self.unread: list[tuple[Any, ...]] = []
+        """(epoch, partition, position, end) of earlier lives of a topic, as `unread_of_other_epochs` finds them."""
         self.remembers_tokens = True
         """Whether deduplication tokens help; they do for the last 1,000 blocks of a table."""
         self._tokens: set[tuple[str, str]] = set()
         self._answers: dict[str, Callable[[Parameters], list[tuple[Any, ...]]]] = {
             sql("ledger_positions"): self._ledger_positions,
+            sql("unread_of_other_epochs"): lambda _: self.unread,
             sql("recent_identities"): self._recent_identities,
             sql("identities_of_other_epochs"): self._identities_of_other_epochs,
             sql("open_cells_bot_requests"): lambda given: self._open_cells(Topic.BOT_REQUESTS, given),
@@ -158,17 +161,11 @@ class ModelStore:
 
     # --- what holds, of what is there
 
-    def positions(
-        self, topic: str, epoch: str, partitions: Sequence[int], *, written_from_ms: int = -(2**63)
-    ) -> dict[int, int]:
+    def positions(self, topic: str, epoch: str, partitions: Sequence[int]) -> dict[int, int]:
         """Where each partition resumes (queries/ledger_positions.sql)."""
         held: dict[int, int] = {}
         for row in self.table("ledger"):
-            if (
-                (row["topic"], row["epoch"]) == (topic, epoch)
-                and row["partition"] in partitions
-                and row["written_ms"] >= written_from_ms
-            ):
+            if (row["topic"], row["epoch"]) == (topic, epoch) and row["partition"] in partitions:
                 held[row["partition"]] = max(held.get(row["partition"], 0), row["next_offset"])
         return held
 
@@ -252,13 +249,7 @@ class ModelStore:
     # --- questions
 
     def _ledger_positions(self, given: Parameters) -> list[tuple[Any, ...]]:
-        since = self.now_us() // 1000 - 1000 * given["within_seconds"]
-        positions = self.positions(given["topic"], given["epoch"], given["partitions"])
-        if positions and since > 0:
-            positions = self.positions(
-                given["topic"], given["epoch"], given["partitions"], written_from_ms=since
-            )
-        return list(positions.items())
+        return list(self.positions(given["topic"], given["epoch"], given["partitions"]).items())
 
     def _open_cells(self, topic: Topic, given: Parameters) -> list[tuple[Any, ...]]:
         """queries/open_cells_*.sql"""

@@ -191,7 +191,7 @@ class Site:
             ):
                 if events:
                     await ledger.write_rows(store, topic, rows(columns, events), origin="test")
-                await ledger.write_progress(store, [(topic, EPOCH, 0, time.time_ns() // 1_000_000, 0)])
+                await ledger.write_progress(store, [(topic, EPOCH, 0, time.time_ns() // 1_000_000, 0, 0)])
                 await seal(store, topic, partitions=1)
 
         self._with_store(put)

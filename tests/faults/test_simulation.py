@@ -116,11 +116,7 @@ def without(name: str, function: Callable[..., Any], edits: Mapping[str, str]) -
 @pytest.mark.parametrize(
     ("edit", "store"),
     [
-        without(
-            "ledger skip",
-            Flow.decode,
-            {"if record.offset >= state.position": "", "self._note_gaps(partition, tally)": "pass"},
-        ),
+        without("ledger skip", Flow.decode, {"if record.offset >= state.position": ""}),
         without("offset fence", Window.add, {"cell is None or offset <= cell.last_offset": "cell is None"}),
         without(
             "identity memory",

@@ -676,8 +676,8 @@ def test_a_pass_says_through_when_everything_is_visible(
             assert provisional_from == interval_start(sealer.now_ms - GRACE_MS)
             return data_as_of
 
-        def progress(partition: int, caught_up_ms: int) -> tuple[str, str, int, int, int]:
-            return topic.value, EPOCH, partition, caught_up_ms, 0
+        def progress(partition: int, caught_up_ms: int) -> tuple[str, str, int, int, int, int]:
+            return topic.value, EPOCH, partition, caught_up_ms, 0, 0
 
         assert await seal_two() == 0
         await ledger.write_progress(sealer.store, [progress(0, 5_000)])
@@ -693,9 +693,9 @@ def test_a_pass_says_through_when_everything_is_visible(
 def test_progress_of_an_earlier_life_of_a_topic_does_not_count(sealing_at: Callable[..., None]) -> None:
     async def scenario(sealer: Sealer) -> None:
         other = "00000000-0000-4000-8000-000000000009"
-        await ledger.write_progress(sealer.store, [(REQUESTS.value, EPOCH, 0, 9_000, 0)])
+        await ledger.write_progress(sealer.store, [(REQUESTS.value, EPOCH, 0, 9_000, 0, 0)])
         await asyncio.sleep(0.01)  # rows are told apart by when they were written
-        await ledger.write_progress(sealer.store, [(REQUESTS.value, other, 0, 4_000, 0)])
+        await ledger.write_progress(sealer.store, [(REQUESTS.value, other, 0, 4_000, 0, 0)])
         await sealer.seal()
         assert (await said(sealer))[2] == 4_000
 

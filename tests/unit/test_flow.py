@@ -15,6 +15,7 @@ from pipeline import insist
 from pipeline.errors import RestartNeeded
 from pipeline.insist import Abandoned
 from pipeline.window import INTERVAL_MS, interval_start
+from schemas.gap import GapReason
 from schemas.topics import Topic
 from tests.builders import EPOCH, NOW_MS, FakeAssignment, FakeRecord, event, records
 from tests.fake_store import Crash, FakeStore, Fault
@@ -163,22 +164,91 @@ def test_a_batch_that_was_flushed_before_is_acknowledged_and_leaves_nothing() ->
     assert worker.assignment.acknowledged == [{0: 1}]
 
 
-def test_offsets_that_were_not_delivered_are_counted_wherever_they_are() -> None:
-    store, _ = consumed([event(event_id="0")])
+def missing(act: Callable[[], object]) -> dict[GapReason, float]:
+    """How many offsets were counted as missing, by reason."""
+    name = "footfall_missing_offsets_total"
+    before = {reason: metric(name, topic="bot_requests", reason=reason) for reason in GapReason}
+    act()
+    grown = {
+        reason: metric(name, topic="bot_requests", reason=reason) - before[reason] for reason in GapReason
+    }
+    return {reason: count for reason, count in grown.items() if count}
+
+
+@pytest.mark.parametrize(
+    ("is_compacted", "reason"),
+    [(True, GapReason.COMPACTION), (False, GapReason.TRANSACTIONS), (None, GapReason.UNKNOWN)],
+)
+def test_offsets_that_were_not_delivered_are_in_the_ledger_with_a_reason_and_counted(
+    is_compacted: bool | None, reason: GapReason
+) -> None:
+    store, worker = consumed([event(event_id="0")])
+    worker.flow.is_compacted = is_compacted
     log = [FakeRecord(offset=offset, value=event(event_id=str(offset))) for offset in (3, 4, 7)]
-    missing = grown(
-        "footfall_missing_offsets_total", lambda: consumed({0: log}, store=store), topic="bot_requests"
-    )
-    assert missing == 4
+    assert missing(lambda: asyncio.run(worker.consume({0: log}))) == {reason: 4}
     entry = store.ledger()[-1]
-    assert [
-        entry[name] for name in ("position", "first_offset", "last_offset", "next_offset", "records")
-    ] == [*(1, 3, 7, 8, 3)]
+    names = ("position", "first_offset", "last_offset", "next_offset", "records", "gaps")
+    assert [entry[name] for name in names] == [1, 3, 7, 8, 3, [[1, 3, reason], [5, 7, reason]]]
+
+
+def test_what_the_broker_had_deleted_before_it_was_read_is_lost_to_retention() -> None:
+    store, worker = consumed([event(event_id="0")])
+    worker.flow.is_compacted = False
+    worker.flow.partitions[0].beginning = 5
+    log = [FakeRecord(offset=6, value=event(event_id="6"))]
+    assert missing(lambda: asyncio.run(worker.consume({0: log}))) == {
+        GapReason.RETENTION: 4,
+        GapReason.TRANSACTIONS: 1,
+    }
+    assert store.ledger()[-1]["gaps"] == [[1, 5, "retention"], [5, 6, "transactions"]]
+
+
+@pytest.mark.parametrize("reason", GapReason)
+def test_an_error_is_logged_when_events_may_be_lost_and_no_other_time(
+    reason: GapReason, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, worker = consumed([event(event_id="0")])
+    worker.flow.is_compacted = {GapReason.COMPACTION: True, GapReason.TRANSACTIONS: False}.get(reason)
+    worker.flow.partitions[0].beginning = 9 if reason == GapReason.RETENTION else 0
+    if reason == GapReason.RECREATED:
+        store.unread = [(EPOCH, 0, 1, 9)]
+        asyncio.run(worker.resume(epoch="00000000-0000-4000-8000-000000000002"))
+    else:
+        asyncio.run(worker.consume({0: [FakeRecord(offset=9, value=event(event_id="9"))]}))
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    lost = f"bot_requests/0: 8 offsets from 1 on were not there to be read ({reason}): events are lost"
+    assert said == ([lost] if reason.is_loss else [])
 
 
 def test_the_beginning_of_a_log_is_no_gap() -> None:
     log = {0: records([event()], first_offset=700)}
-    assert grown("footfall_missing_offsets_total", lambda: consumed(log), topic="bot_requests") == 0
+    assert missing(lambda: consumed(log)) == {}
+
+
+def test_what_an_earlier_life_of_a_topic_held_and_nobody_read_is_in_its_ledger() -> None:
+    store, worker = consumed([event()])
+    store.unread = [(EPOCH, 0, 1, 9), (EPOCH, 3, 0, 2)]
+    assert missing(lambda: asyncio.run(worker.resume(epoch="00000000-0000-4000-8000-000000000002"))) == {
+        GapReason.RECREATED: 10
+    }
+    assert store.positions("bot_requests", EPOCH, [0, 3]) == {0: 9, 3: 2}
+    assert [entry["gaps"] for entry in store.ledger()[1:]] == [[[1, 9, "recreated"]], [[0, 2, "recreated"]]]
+
+
+def test_the_ledger_says_of_every_event_where_it_was_and_which_it_is() -> None:
+    log = {
+        0: records([event(event_id="a"), b"{", event(event_id="a"), event(event_id="b", bot_id="other")]),
+        4: records([event(event_id="c", event_time=NOW_MS - 5)], first_offset=7),
+    }
+    store, _ = consumed(log)
+    proof = {
+        entry["partition"]: [entry[name] for name in ("offsets", "bots_in", "times_in", "ids_in")]
+        for entry in store.ledger()
+    }
+    assert proof == {
+        0: [[0, 2, 3], ["bot", "bot", "other"], [NOW_MS] * 3, ["a", "a", "b"]],
+        4: [[7], ["bot"], [NOW_MS - 5], ["c"]],
+    }
 
 
 # --- assignments
@@ -325,6 +395,22 @@ def test_a_resume_waits_for_the_flush_on_its_way() -> None:
         return positions
 
     assert asyncio.run(run()) == {0: 1}
+
+
+def test_a_worker_notices_that_the_store_holds_less_than_it_has_written() -> None:
+    store, worker = consumed({0: records([event()]), 1: records([event(), event()])})
+    assert asyncio.run(worker.flow.is_behind()) == ""
+    store.tables["footfall.ledger"] = [row for row in store.ledger() if row["partition"] == 0]
+    assert "the ledger has no bot_requests/1, and this worker at 2" in asyncio.run(worker.flow.is_behind())
+
+
+def test_records_read_again_by_another_assignment_are_written_again() -> None:
+    """The store drops a write whose token it knows: it must not, should the rows have been lost."""
+    store, _ = consumed([event()])
+    store.tables = {}
+    consumed([event()], store=store)
+    assert len(store.raw(REQUESTS)) == 1
+    assert store.positions("bot_requests", EPOCH, [0]) == {0: 1}
 
 
 def test_a_worker_that_was_overtaken_needs_a_restart_and_changes_nothing_readers_see() -> None:

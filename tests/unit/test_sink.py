@@ -80,6 +80,7 @@ def full_flush(is_current: Callable[[], bool] = lambda: True, **values: Any) -> 
         "cells": [cell()],
         "dead_letters": [letter()],
         "entries": [entry()],
+        "firsts": frozenset({0}),
         **values,
     }
     return Flush(topic=Topic.BOT_REQUESTS, origin="bot_requests:0@0-2", is_current=is_current, **given)
@@ -219,13 +220,33 @@ def test_the_first_entry_of_a_partition_may_begin_anywhere() -> None:
     assert store.positions("bot_requests", EPOCH, [0]) == {0: 710}
 
 
-@pytest.mark.parametrize("position", [2, 4], ids=["behind", "beyond"])
-def test_entries_that_do_not_follow_the_ledger_need_a_restart(position: int) -> None:
+@pytest.mark.parametrize(
+    ("position", "is_first", "why"),
+    [
+        (2, False, "another worker has gone on"),
+        (0, True, "another worker has gone on"),
+        (4, False, "restored to an older state"),
+    ],
+    ids=["behind", "not the first", "beyond"],
+)
+def test_entries_that_do_not_follow_the_ledger_need_a_restart(
+    position: int, is_first: bool, why: str
+) -> None:
     store = FakeStore()
     flushed(store, full_flush())
-    with pytest.raises(RestartNeeded):
-        flushed(store, full_flush(entries=[entry(position=position, next_offset=9)]))
+    firsts = frozenset({0} if is_first else ())
+    with pytest.raises(RestartNeeded, match=why):
+        flushed(store, full_flush(entries=[entry(position=position, next_offset=9)], firsts=firsts))
     assert store.positions("bot_requests", EPOCH, [0]) == {0: 3}
+
+
+def test_a_store_that_has_forgotten_a_partition_needs_a_restart() -> None:
+    store = FakeStore()
+    flushed(store, full_flush())
+    store.tables = {}
+    with pytest.raises(RestartNeeded, match="restored to an older state"):
+        flushed(store, full_flush(entries=[entry(position=3, next_offset=9)], firsts=frozenset()))
+    assert LEDGER not in store.tables
 
 
 def test_one_partition_that_does_not_follow_holds_all_entries_back() -> None:
@@ -233,7 +254,11 @@ def test_one_partition_that_does_not_follow_holds_all_entries_back() -> None:
     flushed(store, full_flush())
     with pytest.raises(RestartNeeded):
         flushed(
-            store, full_flush(entries=[entry(partition=1), entry(partition=0, position=1, next_offset=5)])
+            store,
+            full_flush(
+                entries=[entry(partition=1), entry(partition=0, position=1, next_offset=5)],
+                firsts=frozenset({1}),
+            ),
         )
     assert store.positions("bot_requests", EPOCH, [0, 1]) == {0: 3}
 
