@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         default=0.5, gt=0, le=60, description="How long a worker gathers records before it writes them."
     )
     flush_max_records: int = Field(
-        default=10_000,
+        default=20_000,
         ge=1,
         le=1_000_000,
         description="Most records of one write; from half of them on a worker does not wait for more.",
