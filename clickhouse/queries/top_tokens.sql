@@ -22,8 +22,9 @@ WITH counted AS
         OR (interval_start >= {days_end:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}))
     UNION ALL
     -- cells
-    SELECT tupleElement(cell, {usages:String}) AS usages_of, tupleElement(cell, {input:String}) AS input_of,
-           tupleElement(cell, {output:String}) AS output_of
+    SELECT JSONExtract(cell.dimensions, {usages:String}, 'Map(String, UInt64)') AS usages_of,
+           JSONExtract(cell.dimensions, {input:String}, 'Map(String, UInt64)') AS input_of,
+           JSONExtract(cell.dimensions, {output:String}, 'Map(String, UInt64)') AS output_of
     FROM
     (
         SELECT max(snapshot) AS cell
