@@ -22,8 +22,8 @@ from tests.stack import Stack, Worker, bot_path, eventually
 pytestmark = [pytest.mark.kafka, pytest.mark.embedded]
 pytest.importorskip("chdb")
 
-AWAY_SECONDS = 20
-"""How long the store is away."""
+AWAY_SECONDS = 10
+"""How long the store is away at least: several retries of a flush."""
 PUBLISHING_SECONDS = 120
 """What events are spread over, so that they keep coming as long as a fault lasts."""
 
@@ -202,7 +202,7 @@ def test_the_store_killed_and_away_while_events_arrive_costs_nothing(recovery: R
         time.sleep(3)
         stack.store.stop(signal.SIGKILL)
         gone = time.monotonic()
-        eventually(lambda: not stack.is_ready and not worker.is_ready, AWAY_SECONDS)
+        eventually(lambda: not stack.is_ready and not worker.is_ready, 40)
         answer = stack.api.get("/bots")
         assert answer.status_code == 503
         assert answer.headers["Retry-After"]
