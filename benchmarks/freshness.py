@@ -17,7 +17,7 @@ from typing import Final
 import httpx
 
 from benchmarks import harness, population
-from benchmarks.harness import Report, say
+from benchmarks.harness import Report, percentile, say
 from schemas.topics import Topic
 from tests.stack import Stack
 
@@ -97,11 +97,6 @@ def measured(stack: Stack, rate: int, events: int) -> Probe:
     poster.join()
     harness.output_of(load, seconds=seconds + GIVE_UP_SECONDS)
     return probe
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The least value that this share of all does not exceed."""
-    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
 
 
 def _row(rate: int, where: str, delays: Sequence[float]) -> list[str]:

@@ -180,6 +180,11 @@ def spread(values: Sequence[float], form: str = "{:.1f}") -> str:
     return shown if len(values) == 1 else f"{shown} ({form.format(min(values))}–{form.format(max(values))})"
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The least value that this share of all does not exceed."""
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+
+
 def say(text: str) -> None:
     """Progress, for whoever waits."""
     print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
