@@ -31,6 +31,8 @@ class Insistence:
         self.side = side
         self.problem: str | None = None
         """Why the side did not do the last thing asked of it; None while it does."""
+        self.failures = 0
+        """How often it has not done what it was asked for."""
 
     async def __call__(self, effect: Callable[[], Awaitable[T]], is_current: Callable[[], bool]) -> T:
         """The effect's result, however often it takes. Raises Abandoned once it is not ours to do any more."""
@@ -51,6 +53,7 @@ class Insistence:
         raise Abandoned
 
     def _note(self, error: Exception) -> None:
+        self.failures += 1
         if isinstance(error, StoreError):
             metrics.STORE_ERRORS.labels(code=error.code).inc()
         if self.problem is None:

@@ -7,9 +7,10 @@ last. A crash between any two repeats work; it loses and doubles nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from clickhouse import ledger
@@ -46,36 +47,41 @@ class Sink:
     async def flush(self, flush: Flush) -> None:
         """Make everything in `flush` durable. Raises Abandoned, or RestartNeeded when the ledger has moved."""
         store, topic, origin = self._store, flush.topic, flush.origin
+        failures = self.insist.failures
+        before_the_ledger: list[Callable[[], Awaitable[None]]] = []
 
         # 1. Dead letters: the key is where each came from, so a repeat replaces itself.
         if flush.dead_letters:
-            letters = flush.dead_letters
-            await self.insist(
-                lambda: ledger.write_dead_letters(store, letters, origin=origin), flush.is_current
+            before_the_ledger.append(
+                partial(ledger.write_dead_letters, store, flush.dead_letters, origin=origin)
             )
 
         # 2. Raw rows, month by month, since an insert over several partitions of a table is not atomic. Copies of
         #    an event replace each other, the earliest holds.
         for month, rows in _by_month(flush.rows).items():
-            await self.insist(
-                lambda rows=rows, month=month: ledger.write_rows(
-                    store, topic, rows, origin=f"{origin}:{month}"
-                ),  # type: ignore[misc]
-                flush.is_current,
+            before_the_ledger.append(
+                partial(ledger.write_rows, store, topic, rows, origin=f"{origin}:{month}")
             )
 
         # 3. Cells: the snapshot with the greatest offset holds, sets are united. After the rows, so that what a
         #    cell counts can always be counted again from raw.
         if flush.cells:
-            await self.insist(
-                lambda: ledger.write_cells(store, topic, flush.cells, origin=origin), flush.is_current
-            )
+            before_the_ledger.append(partial(ledger.write_cells, store, topic, flush.cells, origin=origin))
+
+        for effect in before_the_ledger:
+            await self.insist(effect, flush.is_current)
 
         # 4. The ledger: from here on nobody reads these records again. Last, so that everything before it is durable.
-        if await self.insist(lambda: self._still_to_be_written(flush), flush.is_current):
-            await self.insist(
-                lambda: ledger.write_entries(store, flush.entries, origin=origin), flush.is_current
-            )
+        async def enter() -> None:
+            if self.insist.failures != failures:
+                # A store that was away may have come back in an older state, without rows that it had taken. What it
+                # still has it knows by its token.
+                for effect in before_the_ledger:
+                    await effect()
+            if await self._still_to_be_written(flush):
+                await ledger.write_entries(store, flush.entries, origin=origin)
+
+        await self.insist(enter, flush.is_current)
 
     async def _still_to_be_written(self, flush: Flush) -> bool:
         """Whether the ledger ends where these entries begin; not, if a retry finds that they are there already."""
