@@ -20,7 +20,7 @@ FAULTS = 14
 """Of each run; three runs have to have 40 in all."""
 EVENTS = 4000
 RATE = 150.0
-NOT_IN_CI = {"topic made anew", "partitions added", "older copy of the store restored"}
+NOT_IN_CI = {"topic made anew"}
 
 
 @pytest.mark.timeout(280)

@@ -39,6 +39,8 @@ def verify(arena: Arena) -> None:
     arena.say("every rollup and view is the oracle's")
     dead_letters(arena)
     arena.say("every dead letter is the oracle's")
+    stack.run("audit", "--json")
+    arena.say("the audit is clean")
 
 
 def records_of(arena: Arena, topic: Topic) -> list[Record]:
