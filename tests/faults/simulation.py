@@ -507,7 +507,7 @@ class Schedule:
         for _ in range(random.randrange(1, 4)):
             self.append()
         self.rebalance()
-        for _ in range(random.choice((6, 12, 24, 48))):
+        for _ in range(random.choice((5, 10, 20, 40))):
             self._act()
         self._settle()
 
@@ -555,7 +555,7 @@ class Schedule:
         self._land(0.5)
         self.is_faulty = False
         self._drain()
-        if self.chance() < 0.5:
+        if self.chance() < 0.3:
             self.pass_time(GUARD)
             self._sealed_anew()
         self._land(1)
