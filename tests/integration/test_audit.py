@@ -722,6 +722,7 @@ def test_whatever_is_done_to_a_store_is_found_and_named_and_mended(
         assert sabotage.names.format(**known) in summary(report)
         assert not report.is_clean
         assert verdict(report).startswith("Not clean: ")
+        await deployment.sql("SYSTEM START MERGES")  # what is stopped deletes nothing
         repairer = Repairer(deployment.store, report)
         await repairer.run()
         if repairer.is_waiting or Kind.BEYOND_LEDGER in sabotage.kinds:
