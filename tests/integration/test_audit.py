@@ -624,12 +624,6 @@ SABOTAGE = [
         names="row_beyond_ledger in bot_requests/1",
     ),
     Sabotage(
-        name="a partition is dropped from the ledger",
-        statements=["ALTER TABLE footfall.ledger DELETE WHERE topic = 'token_usages' AND partition = 2"],
-        kinds={Kind.BEYOND_LEDGER},
-        names="row_beyond_ledger in token_usages/2",
-    ),
-    Sabotage(
         name="the sums of a ledger row are others",
         statements=[
             "ALTER TABLE footfall.ledger UPDATE events = 3 "
@@ -643,18 +637,6 @@ SABOTAGE = [
         statements=[stranger(REQUESTS)],
         kinds={Kind.FOREIGN_ROW, Kind.WRONG_ROLLUP},
         names="foreign_row in bot_requests/1: 1: rows of other events than the ledger has at their offsets: 31",
-    ),
-    Sabotage(
-        name="a foreign row stands where a dead letter was",
-        statements=[stranger(FEEDBACK, source_offset="28")],
-        kinds={Kind.FOREIGN_ROW},
-        names="foreign_row in bot_feedback/1: 1: rows at offsets where the ledger has no event: 28",
-    ),
-    Sabotage(
-        name="a foreign row has an offset that the broker has not given out",
-        statements=[stranger(FEEDBACK, source_offset="62")],
-        kinds={Kind.FOREIGN_ROW},
-        names="rows of offsets that the broker has not given out (its log ends at 62): stranger of bot 1 at 62",
     ),
     Sabotage(
         name="a foreign row is of a life of the topic that never was",
