@@ -17,12 +17,8 @@ from typing import Any, Final, Literal
 
 from clickhouse.client import Parameters, Store, StoreError, sql
 from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
+from schemas.rollup import DAY_MS, INTERVAL_MS
 from schemas.topics import Topic
-
-INTERVAL_MS: Final = 15 * 60 * 1000
-"""Length of the intervals that rollups hold."""
-DAY_MS: Final = 24 * 60 * 60 * 1000
-"""Length of the UTC days that rollups hold too."""
 
 Filters = Mapping[str, Sequence[str]]
 """Column → the values that match; '' is the unknown one."""

@@ -29,8 +29,8 @@ from clickhouse.audit import Chain, Range, Source
 from clickhouse.client import Store
 from pipeline.errors import Unavailable
 from pipeline.topics import BrokerConnection, TopicLog, topic_logs
-from pipeline.window import INTERVAL_MS
 from schemas.gap import GapReason
+from schemas.rollup import DAY_MS, INTERVAL_MS
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,6 @@ FLUSH_PATIENCE_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 2.0
 BROKER_SECONDS: Final = 10.0
 PROGRESS_SECONDS: Final = 5.0
-DAY_MS: Final = 86_400_000
 
 WIDTHS: Final = {"15m": INTERVAL_MS, "1d": DAY_MS}
 

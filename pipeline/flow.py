@@ -24,9 +24,10 @@ from pipeline.enrich import Geography
 from pipeline.insist import Abandoned
 from pipeline.rows import BUILD_ROW, Row
 from pipeline.sink import Flush, Sink, moved
-from pipeline.window import INTERVAL_MS, Budget, RequestCell, TokenCell, Window, first_open, last_open
+from pipeline.window import Budget, RequestCell, TokenCell, Window, first_open, last_open
 from schemas.dead_letter import DeadLetter
 from schemas.gap import GapReason
+from schemas.rollup import INTERVAL_MS
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,8 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from schemas import bot_request, token_usage
+from schemas.rollup import INTERVAL_MS
 
-INTERVAL_MS = 15 * 60 * 1000
-"""15 minutes fit every time zone in use."""
 GRACE_MS = 2 * 60 * 1000
 """How long after its end an interval stays open."""
 SLACK_MS = 5 * 1000

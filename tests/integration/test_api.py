@@ -22,7 +22,7 @@ import pytest
 
 from clickhouse import ledger
 from clickhouse.client import Store
-from pipeline.window import INTERVAL_MS
+from schemas.rollup import INTERVAL_MS
 from schemas.topics import Topic
 from tests.agreement import Agreement, random_filters, random_range
 from tests.api import Api, Json, bot_path, request

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from clickhouse.client import Store
 from pipeline.seal import seal
-from pipeline.window import GRACE_MS, INTERVAL_MS
+from pipeline.window import GRACE_MS
+from schemas.rollup import INTERVAL_MS
 from schemas.topics import Topic
 from tests.agreement import DIMENSIONS, Agreement, Range, random_filters
 from tests.api import Api, Json

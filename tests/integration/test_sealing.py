@@ -20,8 +20,9 @@ from clickhouse import ledger, sealing
 from clickhouse.client import Store, StoreAddress, StoreError, connect
 from pipeline import seal as seal_module
 from pipeline.seal import GUARD_MS, SETTLED_MS, seal
-from pipeline.window import AHEAD_MS, GRACE_MS, INTERVAL_MS, interval_start
+from pipeline.window import AHEAD_MS, GRACE_MS, interval_start
 from schemas import bot_request
+from schemas.rollup import INTERVAL_MS
 from schemas.topics import Topic
 from tests.builders import EPOCH, row
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickhouse.analytics import DAY_MS, INTERVAL_MS, ExportFormat, Span, _with_branches, export
+from clickhouse.analytics import ExportFormat, Span, _with_branches, export
 from clickhouse.client import Store, StoreError, sql
 from pipeline.web.exports import as_document
 from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
+from schemas.rollup import DAY_MS, INTERVAL_MS
 from schemas.topics import Topic
 
 moments = st.integers(MIN_EVENT_MS, MAX_EVENT_MS + 1)

@@ -14,8 +14,9 @@ from prometheus_client import REGISTRY
 from pipeline import insist
 from pipeline.errors import RestartNeeded
 from pipeline.insist import Abandoned
-from pipeline.window import INTERVAL_MS, interval_start
+from pipeline.window import interval_start
 from schemas.gap import GapReason
+from schemas.rollup import INTERVAL_MS
 from schemas.topics import Topic
 from tests.builders import EPOCH, NOW_MS, FakeAssignment, FakeRecord, event, records
 from tests.fake_store import Crash, FakeStore, Fault
