@@ -69,7 +69,7 @@ class App(faust.App):
             producer_acks=-1,
             store="memory://",
             table_standby_replicas=0,  # no tables: Kafka's own round-robin assignor will do
-            stream_buffer_maxsize=2,  # batches
+            stream_buffer_maxsize=1,  # batches
             stream_wait_empty=False,  # can hang a rebalance
             topic_allow_declare=False,
             topic_disable_leader=True,

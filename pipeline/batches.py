@@ -35,11 +35,6 @@ class Batch:
     acknowledge: Callable[[], None]
     """Let the positions after the last records be committed. Does nothing once the batch is not current."""
 
-    @property
-    def next_offsets(self) -> dict[int, int]:
-        """Position of each partition after this batch."""
-        return {partition: records[-1].offset + 1 for partition, records in self.partitions.items()}
-
 
 Arrival = tuple[Event, int, int, int, int]
 """A valid event, its time in ms, and where it came from: partition, offset, the record's time in ms."""

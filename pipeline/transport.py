@@ -211,17 +211,19 @@ class Consumer(AIOKafkaConsumer):
             )
 
     def _batch(self, topic: str, partitions: Mapping[int, list[Any]], number: int) -> Batch:
-        def acknowledge() -> None:
-            if batch.is_current():
-                self._acknowledged.update({TP(topic, p): offset for p, offset in batch.next_offsets.items()})
+        # Nothing that the batch holds may hold the batch: its records would stay until the cyclic collector comes by.
+        positions = {
+            TP(topic, partition): records[-1].offset + 1 for partition, records in partitions.items()
+        }
 
-        batch = Batch(
-            topic=topic,
-            partitions=partitions,
-            is_current=lambda: self._is_current(number),
-            acknowledge=acknowledge,
-        )
-        return batch
+        def is_current() -> bool:
+            return self._is_current(number)
+
+        def acknowledge() -> None:
+            if is_current():
+                self._acknowledged.update(positions)
+
+        return Batch(topic=topic, partitions=partitions, is_current=is_current, acknowledge=acknowledge)
 
     # --- committing: a hint for others; the ledger is what counts
 

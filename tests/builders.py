@@ -53,15 +53,14 @@ class FakeAssignment:
 
         def acknowledge() -> None:
             if self.is_current:
-                self.acknowledged.append(batch.next_offsets)
+                self.acknowledged.append({p: records[-1].offset + 1 for p, records in partitions.items()})
 
-        batch = Batch(
+        return Batch(
             topic=topic,
             partitions=partitions,
             is_current=lambda: self.is_current,
             acknowledge=acknowledge,
         )
-        return batch
 
 
 def records(values: Iterable[bytes | None], *, first_offset: int = 0) -> list[FakeRecord]:

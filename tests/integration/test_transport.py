@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -234,6 +236,29 @@ def test_a_record_keeps_its_key_value_and_time(group: Group) -> None:
         assert [record.timestamp for record in records] == [record.timestamp_ms for record in stored]
 
     asyncio.run(run())
+
+
+def test_a_batch_is_gone_when_the_next_one_is_delivered_without_the_cyclic_collector(group: Group) -> None:
+    delivered: list[weakref.ref[Batch]] = []
+
+    async def note(worker: Running, batch: Batch) -> None:
+        worker.batches.clear()
+        delivered.append(weakref.ref(batch))
+        batch.acknowledge()
+
+    async def run() -> None:
+        async with group.worker(note) as worker:
+            await eventually(lambda: worker.consumer.is_resumed, "the assignment")
+            for count in (1, 2, 3):
+                await group.publish(8)
+                await eventually(lambda count=count: len(delivered) >= count, "a batch")  # type: ignore[misc]
+            assert delivered[0]() is None
+
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 def test_while_nothing_arrives_the_broker_answers_soon_what_else_is_asked(group: Group) -> None:
