@@ -123,7 +123,7 @@ async def write_dead_letters(store: Store, letters: Sequence[DeadLetter], *, ori
     """Write malformed events."""
     columns = (
         *("topic", "epoch", "partition", "offset", "record_ms", "reason", "field"),
-        *("value_base64", "value_bytes", "value_sha256"),
+        *("key_base64", "value_base64", "value_bytes", "value_sha256"),
     )
     rows = [
         (
@@ -136,6 +136,7 @@ async def write_dead_letters(store: Store, letters: Sequence[DeadLetter], *, ori
                 letter.reason,
                 letter.field,
             ),
+            None if letter.key is None else b64encode(letter.key).decode(),
             *(b64encode(letter.value).decode(), letter.value_bytes, letter.value_sha256),
         )
         for letter in letters

@@ -52,10 +52,29 @@ COMMANDS: Final = {
     "replay": "Publish an access log, a token trace or NDJSON of events.",
     "simulate": "Publish lively traffic of forty bots that do not exist.",
     "audit": "Prove that every offset is accounted for and that rollups say what their rows say.",
+    "dead-letters list": "List events that were refused, newest first, with their reasons.",
+    "dead-letters show": "Show all that is known of one of them, with its bytes.",
+    "dead-letters replay": "Publish them again, once what was wrong with them or with us is mended.",
     "config": "Show every setting, its value, and where it came from.",
 }
+GROUPS: Final = {"dead-letters": "List, show and replay events that were refused."}
+"""Of commands of two words the first."""
+_within = {"": app}
 for order, (name, text) in enumerate(COMMANDS.items(), start=1):
-    app.command(f"pipeline.commands:{name}", name=name, help=text, help_format="plaintext", sort_key=order)
+    group, _, word = name.rpartition(" ")
+    if group not in _within:
+        _within[group] = cyclopts.App(
+            name=group,
+            help=GROUPS[group],
+            help_format="plaintext",
+            sort_key=order,
+            result_action="return_value",
+        )
+        app.command(_within[group])
+    function = name.replace("-", "_").replace(" ", "_")
+    _within[group].command(
+        f"pipeline.commands:{function}", name=word, help=text, help_format="plaintext", sort_key=order
+    )
 
 
 def main() -> NoReturn:

@@ -11,10 +11,10 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import cyclopts
 from cyclopts import Parameter
@@ -34,6 +34,8 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _SETTINGS = cyclopts.Group(
     "Settings",
     sort_key=10,
@@ -42,6 +44,7 @@ _SETTINGS = cyclopts.Group(
 )
 
 if TYPE_CHECKING:
+    from clickhouse.dead_letters import Selection
 
     @dataclasses.dataclass(frozen=True)
     class Flags:
@@ -74,6 +77,7 @@ else:
 
 Shared = Annotated[Flags | None, Parameter(name="*")]
 ConfigFile = Annotated[Path | None, Parameter(group=_SETTINGS, help="TOML file of settings.")]
+AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object.")]
 
 
 def up(
@@ -220,7 +224,7 @@ def audit(
     repair: Annotated[
         bool, Parameter(negative="", help="Mend what can be mended, audit again, and say what cannot.")
     ] = False,
-    json: Annotated[bool, Parameter(negative="", help="Print one JSON object.")] = False,
+    json: AsJson = False,
     config: ConfigFile = None,
     settings: Shared = None,
 ) -> None:
@@ -228,10 +232,108 @@ def audit(
     from pipeline.audit import as_json, summary, verdict
     from pipeline.repair import run_audit
 
-    report = asyncio.run(run_audit(read, since_ms=_milliseconds(since), mend=repair))
+    report = asyncio.run(run_audit(read, since_ms=_milliseconds(since) or 0, mend=repair))
     _print(as_json(report) if json else summary(report))
     if not report.is_clean:
         raise Refused(verdict(report))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filters:
+    """What the command line says of dead letters; all of it holds of those that are meant."""
+
+    reason: Annotated[list[str] | None, Parameter(help="Refused for this reason; repeatable.")] = None
+    topic: Annotated[list[str] | None, Parameter(help="Came to this topic; repeatable.")] = None
+    partition: Annotated[list[int] | None, Parameter(help="Came to this partition; repeatable.")] = None
+    bot: Annotated[list[str] | None, Parameter(help="Of this bot, as far as one is known; repeatable.")] = (
+        None
+    )
+    since: Annotated[
+        datetime | timedelta | None,
+        Parameter(help="Came since then: 2026-01-31, or 36h ago.", show_default=lambda _: "ever"),
+    ] = None
+    until: Annotated[
+        datetime | timedelta | None,
+        Parameter(help="Came before then: 2026-01-31, or 36h ago.", show_default=lambda _: "now"),
+    ] = None
+
+    def selection(self, settings: Settings, addresses: Sequence[str] = ()) -> Selection:
+        """Those that are meant. Raises Misconfigured."""
+        from pipeline.dead_letters import selection
+
+        return selection(
+            settings,
+            topics=self.topic or (),
+            reasons=self.reason or (),
+            partitions=self.partition or (),
+            bots=self.bot or (),
+            since_ms=_milliseconds(self.since),
+            until_ms=_milliseconds(self.until),
+            addresses=addresses,
+        )
+
+
+NO_FILTERS: Final = Filters()
+GivenFilters = Annotated[
+    Filters, Parameter(name="*", negative_iterable="", group=cyclopts.Group("Filters", sort_key=5))
+]
+
+
+def dead_letters_list(
+    *,
+    filters: GivenFilters = NO_FILTERS,
+    limit: Annotated[int, Parameter(help="At most so many, the newest.")] = 50,
+    json: AsJson = False,
+    config: ConfigFile = None,
+    settings: Shared = None,
+) -> None:
+    read = _start("dead-letters list", settings, config).settings
+    from pipeline.dead_letters import list_letters
+
+    listing = asyncio.run(list_letters(read, filters.selection(read), limit=limit))
+    _print(listing.as_json() if json else str(listing))
+
+
+def dead_letters_show(
+    address: Annotated[str, Parameter(help="TOPIC/EPOCH/PARTITION/OFFSET, as the list has it.")],
+    /,
+    *,
+    json: AsJson = False,
+    config: ConfigFile = None,
+    settings: Shared = None,
+) -> None:
+    read = _start("dead-letters show", settings, config).settings
+    from pipeline.dead_letters import show_letter
+
+    shown = asyncio.run(show_letter(read, address))
+    _print(shown.as_json() if json else str(shown))
+
+
+def dead_letters_replay(
+    *addresses: Annotated[
+        str, Parameter(help="Those that are meant, as the list has them; or give filters.")
+    ],
+    filters: GivenFilters = NO_FILTERS,
+    limit: Annotated[
+        int | None,
+        Parameter(help="At most so many different ones, the newest.", show_default=lambda _: "all"),
+    ] = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be published.")] = False,
+    config: ConfigFile = None,
+    settings: Shared = None,
+) -> None:
+    read = _start("dead-letters replay", settings, config).settings
+    if bool(addresses) == (filters != NO_FILTERS):
+        raise Misconfigured(
+            "say which dead letters are meant: either their addresses, or one or more of --reason, --topic, "
+            "--partition, --bot, --since, --until"
+        )
+    from pipeline.dead_letters import replay_letters
+
+    selected = filters.selection(read, addresses)
+    done = _until_done(lambda stop: replay_letters(read, selected, limit=limit, is_dry=dry_run, stop=stop))
+    if done.refusals:
+        raise Refused(f"{done.refusals.total():,} of them cannot be published")
 
 
 def config(*, config: ConfigFile = None, settings: Shared = None) -> None:
@@ -283,25 +385,27 @@ def _serve(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     asyncio.run(until_stopped())
 
 
-def _until_done(work: Callable[[asyncio.Event], Awaitable[object]]) -> None:
-    """Run to the end, or until SIGTERM or SIGINT sets the event; print what comes of it."""
+def _until_done(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:
+    """Run to the end, or until SIGTERM or SIGINT sets the event; print and return what comes of it."""
 
-    async def until_done_or_stopped() -> object:
+    async def until_done_or_stopped() -> T:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
         return await work(stop)
 
-    _print(str(asyncio.run(until_done_or_stopped())))
+    done = asyncio.run(until_done_or_stopped())
+    _print(str(done))
+    return done
 
 
-def _milliseconds(since: datetime | timedelta | None) -> int:
+def _milliseconds(moment: datetime | timedelta | None) -> int | None:
     """That moment, or so long ago, in milliseconds since the epoch; without a zone it is UTC."""
-    if since is None:
-        return 0
-    if isinstance(since, timedelta):
-        since = datetime.now(UTC) - since
-    return round((since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp() * 1000)
+    if moment is None:
+        return None
+    if isinstance(moment, timedelta):
+        moment = datetime.now(UTC) - moment
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _exit_hard() -> None:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -34,7 +34,8 @@ ENVIRONMENT_PREFIX: Final = "FOOTFALL_"
 CONFIG_VARIABLE: Final = "FOOTFALL_CONFIG"
 """Stands for `--config`, which cannot be a setting: it says where settings are."""
 
-Command = Literal["up", "worker", "web", "store", "migrate", "replay", "simulate", "audit", "config"]
+Letters = Literal["dead-letters list", "dead-letters show", "dead-letters replay"]
+Command = Literal["up", "worker", "web", "store", "migrate", "replay", "simulate", "audit", Letters, "config"]
 
 _EMBEDDED_HOST: Final = "127.0.0.1"
 
@@ -357,9 +358,10 @@ def _misspelled_variables() -> Iterator[str]:
 # --- what each command needs of its settings -------------------------------------------------------------
 
 
-_USE_BROKER: Final = frozenset({"up", "worker", "web", "replay", "simulate", "audit"})
-_USE_STORE: Final = frozenset({"up", "worker", "web", "migrate", "audit"})
-_BESIDE_UP: Final = frozenset({"up", "audit"})
+_LETTERS: Final = frozenset(get_args(Letters))
+_USE_BROKER: Final = frozenset({"up", "worker", "web", "replay", "simulate", "audit", "dead-letters replay"})
+_USE_STORE: Final = frozenset({"up", "worker", "web", "migrate", "audit"}) | _LETTERS
+_BESIDE_UP: Final = frozenset({"up", "audit"}) | _LETTERS
 """To these `embedded` is what `up` runs on this machine."""
 _ENRICH: Final = frozenset({"up", "worker"})
 

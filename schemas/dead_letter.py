@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,6 +39,19 @@ class Reason(StrEnum):
     """`event_time` before 2000-01-01."""
     IN_THE_FUTURE = "in_the_future"
     """`event_time` more than 5 minutes ahead of the record's own timestamp."""
+
+
+class Address(NamedTuple):
+    """Where a refused event came from, which no two of them share."""
+
+    topic: str
+    """The origin topic, prefix included."""
+    epoch: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return "/".join(map(str, self))
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

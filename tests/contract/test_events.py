@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from clickhouse.dead_letters import Selection
+from pipeline.config import Settings
+from pipeline.dead_letters import list_letters, replay_letters, selection
 from schemas.dead_letter import MAX_KEPT_BYTES, Reason
+from schemas.event import MAX_FUTURE_MS
 from schemas.topics import Topic
-from tests.records import Outgoing, Record, everything_in, publish
+from tests.footfall import footfall
+from tests.records import Outgoing, Record, end_offsets, everything_in, publish
 from tests.stack import Stack, bot_path, eventually
 from tests.unit.test_decode import REFUSED
 
@@ -372,3 +379,85 @@ def test_of_the_votes_on_a_message_the_last_one_holds(
 def test_a_vote_counts_in_the_interval_of_its_own_time(accepted: Accepted) -> None:
     assert accepted.ratings("a day later", from_="2023-11-14", to="2023-11-15") == (0, 0)
     assert accepted.ratings("a day later", from_="2023-11-15", to="2023-11-16") == (0, 1)
+
+
+# --- what is published again ---------------------------------------------------------------------------
+
+
+class Replays:
+    """An event that comes too early, twice, and others that can never be good; then time passes, and replays."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.settings = Settings(
+            broker=stack.bootstrap,
+            clickhouse=stack.environment["FOOTFALL_CLICKHOUSE"],
+            topic_prefix=stack.prefix,
+        )
+        self._due = time.time() + 4
+        self.early = record(
+            stack, Topic.BOT_REQUESTS, "replayed", key=b"replayed",
+            event_time=round(self._due * 1000) + MAX_FUTURE_MS,
+        )  # fmt: skip
+        never = record(stack, Topic.BOT_REQUESTS, "replayed", partition=PARTITION, endpoint=7)
+        cut = record(stack, Topic.BOT_REQUESTS, "replayed", partition=2, event_id=7, page_url="x" * 950_000)
+        publish(stack.bootstrap, [self.early, self.early, never, cut])
+        stack.wait_until_durable()
+        time.sleep(max(0.0, self._due - time.time()))
+
+    def selected(self, **filters: Any) -> Selection:
+        return selection(self.settings, **filters)
+
+    def outlooks(self, **filters: Any) -> list[str]:
+        """What a list says would become of each."""
+        listing = asyncio.run(list_letters(self.settings, self.selected(**filters), limit=100))
+        return [one.outlook.value for one in listing.shown]
+
+    def replay(self, **filters: Any) -> tuple[int, int]:
+        """How many were published, and how many are there already."""
+        done = asyncio.run(replay_letters(self.settings, self.selected(**filters)))
+        assert (done.is_complete, done.refusals.total()) == (True, 0)
+        return done.published.total(), done.counted
+
+
+@pytest.fixture(scope="module")
+def replays(stack: Stack) -> Replays:
+    return Replays(stack)
+
+
+def test_what_is_replayed_counts_once_however_often_and_whoever_else_sends_it(replays: Replays) -> None:
+    stack = replays.stack
+    early = {"bots": ["replayed"], "reasons": ["in_the_future"]}
+    assert replays.outlooks(**early) == ["accepted", "accepted"]
+    # While the worker stands still nothing is counted yet, so a second replay and the sender's retry are published too.
+    worker = stack.workers[0].process.process
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        assert replays.replay(**early) == (1, 0)
+        assert replays.replay(**early) == (1, 0)
+        publish(stack.bootstrap, [replays.early])
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    stack.wait_until_visible("replayed")
+    range_ = {"from": "2000-01-01", "to": "2200-01-01"}
+    assert stack.get(bot_path("replayed", "summary"), **range_)["data"]["total_requests"] == 1
+    assert len(stack.get(bot_path("replayed", "requests"), **range_)["data"]["rows"]) == 1
+    assert replays.replay(**early) == (0, 1)
+    assert replays.outlooks(**early) == ["counted", "counted"]
+
+
+def test_what_would_be_refused_again_or_is_cut_is_not_published_but_named(replays: Replays) -> None:
+    stack = replays.stack
+    ends = end_offsets(stack.bootstrap, stack.topic(Topic.BOT_REQUESTS))
+    never, cut = (
+        f"{stack.topic(Topic.BOT_REQUESTS)}/{row['epoch']}/{row['partition']}/{row['offset']}"
+        for row in stack.sql(
+            """SELECT epoch, partition, offset FROM footfall.dead_letters FINAL
+            WHERE value LIKE '%"replayed"%' AND reason = 'wrong_type' ORDER BY value_bytes"""
+        )
+    )
+    done = footfall("dead-letters", "replay", never, cut, environment=stack.environment)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "footfall: 2 of them cannot be published")
+    assert f"{never}: wrong_type: endpoint" in done.stdout
+    assert f"{cut}: 900,000 of its 95" in done.stdout
+    assert end_offsets(stack.bootstrap, stack.topic(Topic.BOT_REQUESTS)) == ends

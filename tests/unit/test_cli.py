@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import COMMANDS
+from pipeline.cli import COMMANDS, GROUPS
 from pipeline.config import Settings, flag
 from tests.footfall import Footfall, clean_environment, footfall
 from tests.kafka import free_port
@@ -38,8 +38,21 @@ def test_without_a_command_it_says_what_a_newcomer_needs_and_then_the_commands()
     for needed in ("`footfall up`", "open the address", "/api/v1/events/bot_requests", "/analytics"):
         assert needed in " ".join(beginning.split())
     listed = [line.split()[1] for line in commands.splitlines() if line.startswith("│ ") and line[2] != " "]
-    assert listed == [*COMMANDS, "--help", "--version"]
+    first_words = dict.fromkeys(command.split()[0] for command in COMMANDS)
+    assert listed == [*first_words, "--help", "--version"]
     assert footfall("--help").stdout == done.stdout
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_first_word_of_a_command_alone_lists_the_second_ones(group: str) -> None:
+    done = footfall(group)
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = [
+        line.split()[1] for line in done.stdout.splitlines() if line.startswith("│ ") and line[2] != " "
+    ]
+    assert [f"{group} {word}" for word in listed if not word.startswith("-")] == [
+        command for command in COMMANDS if command.startswith(f"{group} ")
+    ]
 
 
 def test_the_example_of_the_help_is_an_event_that_is_valid() -> None:
@@ -70,7 +83,7 @@ def test_version_says_the_version_alone() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_every_setting_and_says_its_default(command: str) -> None:
-    done = footfall(command, "--help", environment={"COLUMNS": "160"})
+    done = footfall(*command.split(), "--help", environment={"COLUMNS": "160"})
     assert done.returncode == 0
     for name in Settings.model_fields:
         assert f" {flag(name)} " in done.stdout

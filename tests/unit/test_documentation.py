@@ -18,6 +18,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pipeline import dead_letter, metrics
 from pipeline.cli import COMMANDS, app
 from pipeline.config import CONFIG_VARIABLE, Settings, environment_variable, settings_table
+from pipeline.dead_letters import COLUMNS, Outlook
 from pipeline.web import metrics as web_metrics
 from pipeline.web.app import create_app
 from schemas.bot_feedback import BotFeedback
@@ -113,6 +114,19 @@ def test_the_headers_are_those_of_dead_letters() -> None:
     rows = table("docs/events.md", "Malformed events", with_column="header")
     documented = {name for names, _ in rows for name in code_words(names)}
     assert documented == {name for name, _ in dead_letter.headers(letter)}
+
+
+# --- dead letters
+
+
+def test_the_table_of_what_would_become_of_a_dead_letter_is_that_of_the_code() -> None:
+    rows = table("docs/dead-letters.md", "Which there are", with_column="now")
+    assert [code_words(outlook)[0] for outlook, _ in rows] == [outlook.value for outlook in Outlook]
+
+
+def test_the_columns_of_the_example_of_a_list_are_those_of_a_list() -> None:
+    [example] = [block.text for block in blocks(ROOT / "docs/dead-letters.md") if block.language == "text"]
+    assert example.splitlines()[0].split() == list(COLUMNS)
 
 
 # --- operating
@@ -243,8 +257,10 @@ def anchors(file: Path) -> set[str]:
 
 
 def flags_of(command: str) -> set[str]:
-    own = {name for argument in app[command].assemble_argument_collection() for name in argument.names}
-    return own | {"--help"}
+    found = app
+    for word in command.split():
+        found = found[word]
+    return {name for argument in found.assemble_argument_collection() for name in argument.names} | {"--help"}
 
 
 @pytest.mark.parametrize("page", pages(), ids=str)
@@ -252,8 +268,9 @@ def test_commands_and_flags_that_a_page_shows_exist(page: Path) -> None:
     text = page.read_text()
     shown = [block.text for block in blocks(page) if block.language == "sh"]
     shown += re.findall(r"`(footfall [^`]+)`", text)
-    for command, rest in re.findall(r"(?:^| )footfall ([a-z]+)(.*)", "\n".join(shown), re.MULTILINE):
-        assert command in COMMANDS
+    for words in re.findall(r"(?:^| )footfall ([a-z].*)", "\n".join(shown), re.MULTILINE):
+        [command] = [one for one in COMMANDS if re.match(rf"{one}(?![\w-])", words)]
+        rest = words.removeprefix(command)
         assert set(re.findall(r"--[a-z-]+", rest.partition("#")[0])) <= flags_of(command), rest
     known = set().union(*map(flags_of, COMMANDS))
     assert set(re.findall(r"`(--[a-z-]+)`", text)) <= known
@@ -296,6 +313,7 @@ def test_pages_begin_with_what_their_reader_wants() -> None:
         ("docs/events.md", "You have a bot, and you want"),
         ("docs/operate.md", "You have Kafka and ClickHouse, and you want"),
         ("docs/read.md", "You want Footfall's numbers"),
+        ("docs/dead-letters.md", "You want to know"),
         ("docs/how-it-works.md", "You want to know"),
     )
     assert [page for page, want in wants if not opening(page).startswith(want)] == []
