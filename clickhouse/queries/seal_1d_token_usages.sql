@@ -22,4 +22,4 @@ WHERE (bot_id, toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND))
       AND interval_start < toStartOfInterval(fromUnixTimestamp64Milli({due_before_ms:Int64}, 'UTC'), INTERVAL 86400000 MILLISECOND)
 )
 GROUP BY bot_id, day
-SETTINGS max_partitions_per_insert_block = 0
+SETTINGS max_partitions_per_insert_block = 0, optimize_aggregation_in_order = 1
