@@ -2,7 +2,7 @@
 
 The rows are put into the table by the store itself; no broker and no worker run. Both answers hold the same columns of
 the same deduplicated rows in the same order; the API's has times with their zone, and cells that are safe in a
-spreadsheet.
+spreadsheet. What the API's process grows by is its greatest resident memory over what it had before the first export.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def asked(method: str, url: str, parameters: Mapping[str, str], body: str | None
     return Answer(rows=rows, megabytes=size / 1e6, seconds=seconds, first_byte_seconds=first)
 
 
-def measured(directory: Path, rows: int, runs: int) -> tuple[list[Answer], list[Answer]]:
-    """The API's answers and the store's, of so many rows."""
+def measured(directory: Path, rows: int, runs: int) -> tuple[list[Answer], list[Answer], float, float]:
+    """The API's answers and the store's, of so many rows; the API's memory before, in MB, and what it grew by."""
     ours: list[Answer] = []
     stores: list[Answer] = []
     store_port, port = free_port(), free_port()
@@ -109,6 +109,7 @@ def measured(directory: Path, rows: int, runs: int) -> tuple[list[Answer], list[
         asked("POST", store_url, bound, FILL)
         with Footfall(directory, "web", "--port", str(port), *to_servers) as web:
             eventually(lambda: web.get(f"{url}/api/v1/bots/{BOT}/requests") == 200, 60)
+            before = harness.resident_mb(web.pid)
             for _ in range(runs):
                 export = asked(
                     "GET", f"{url}/api/v1/bots/{BOT}/requests/export", {"format": "csv", "range": "30d"}
@@ -117,15 +118,16 @@ def measured(directory: Path, rows: int, runs: int) -> tuple[list[Answer], list[
                 stores.append(asked("POST", store_url, bound, SELECT))
                 assert export.rows - 1 == stores[-1].rows == rows  # ours has a header
                 say(f"the API {export.seconds:.1f} s, the store {stores[-1].seconds:.1f} s")
-    return ours, stores
+            growth = harness.peak_resident_mb(web.pid) - before
+    return ours, stores, before, growth
 
 
 def main() -> None:
     """The command line."""
-    given = harness.arguments(__doc__.splitlines()[0], name="export", rows=1_000_000, runs=5)
+    given = harness.arguments(__doc__.splitlines()[0], name="export", rows=5_000_000, runs=3)
     say(f"{given.rows:,} rows")
     with harness.place() as directory:
-        ours, stores = measured(directory, given.rows, given.runs)
+        ours, stores, before, growth = measured(directory, given.rows, given.runs)
     report = Report(
         name="export", title="Export", method=f"{__doc__.strip()} Median of the runs (least–greatest)."
     )
@@ -145,6 +147,7 @@ def main() -> None:
         ],
     )
     ratios = [store.seconds / our.seconds for our, store in zip(ours, stores, strict=True)]
+    report.say(f"The API's process had {before:.0f} MB resident, and {growth:.1f} MB more at its peak.")
     report.say(f"The API's rows a second over the store's, run by run: {spread(ratios, '{:.2f}')}.")
     report.finish(write=given.write)
 

@@ -47,6 +47,12 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def peak_resident_mb(pid: int) -> float:
+    """The most memory that a process has had resident."""
+    [line] = [line for line in _lines(f"/proc/{pid}/status") if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
 def wait_until(holds: Callable[[], bool], *, seconds: float, pause: float, what: str) -> None:
     """Ask every `pause` seconds; a benchmark that takes longer than `seconds` has failed."""
     deadline = time.monotonic() + seconds
@@ -95,6 +101,16 @@ def place() -> Iterator[Path]:
 
 
 @contextmanager
+def kept(directory: Path | None) -> Iterator[Path]:
+    """A directory that stays, or where none is given one that is gone afterwards."""
+    if directory is not None:
+        yield directory
+    else:
+        with place() as temporary:
+            yield temporary
+
+
+@contextmanager
 def kafka(directory: Path) -> Iterator[str]:
     """A real Apache Kafka of its own; its `host:port`."""
     with Kafka(directory / "kafka") as broker:
@@ -126,13 +142,15 @@ def consumed(worker: Worker, topic: str = "bot_requests") -> int:
 # --- the report ------------------------------------------------------------------------------------------
 
 
-def arguments(description: str, *, name: str, **sizes: int) -> argparse.Namespace:
-    """Sizes by name with their defaults, and `--write`."""
+def arguments(description: str, *, name: str, has_data: bool = False, **sizes: int) -> argparse.Namespace:
+    """Sizes by name with their defaults, `--write`, and if it has data to keep `--data`."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     for size, default in sizes.items():
         parser.add_argument(
             "--" + size.replace("_", "-"), type=int, default=default, help=f"default {default:,}"
         )
+    if has_data:
+        parser.add_argument("--data", type=Path, help="keep what is generated here, and find it again")
     parser.add_argument(
         "--write", action="store_true", help=f"put the report into benchmarks/results/{name}.md"
     )

@@ -19,6 +19,7 @@ SELECT
     concat('https://www.example.com/help/articles/', toString(toUInt32(pow(400, begun % 7919 / 7919)))),
     concat('Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/', toString(100 + who % 40),
            '.0.', toString(who % 300), '.0 Safari/537.36'),
-    1700000000, 'bot_requests', '00000000-0000-4000-8000-000000000001', bot % 8, intDiv({start:Int64}, 10) + n, event_ms + 200
+    1700000000, 'bot_requests', '00000000-0000-4000-8000-000000000001', bot % 8,
+    {heads:Array(UInt64)}[bot % 8 + 1] + row_number() OVER (PARTITION BY bot % 8 ORDER BY event_ms, own) - 1, event_ms + 200
 FROM traffic
 WHERE event_ms < {end:Int64}

@@ -7,6 +7,7 @@ SELECT
     ['chat', 'fs_chat', 'responses', 'ticket_summary'][toUInt32(pow(5, own % 997 / 997))],
     200 + own % 3000, 20 + own % 700,
     ['small', 'large', 'mini', ''][toUInt32(pow(5, own % 991 / 991))], 'example', lower(hex(begun)), own % 100, NULL,
-    'token_usages', '00000000-0000-4000-8000-000000000002', bot % 8, intDiv({start:Int64}, 10) + n, event_ms + 200
+    'token_usages', '00000000-0000-4000-8000-000000000002', bot % 8,
+    {heads:Array(UInt64)}[bot % 8 + 1] + row_number() OVER (PARTITION BY bot % 8 ORDER BY event_ms, own) - 1, event_ms + 200
 FROM traffic
 WHERE event_ms < {end:Int64} AND n % 4 = 0
