@@ -42,6 +42,21 @@ COLUMNS: Final[Mapping[RowTopic, Sequence[str]]] = {
 }  # fmt: skip
 """What a row says, in this order."""
 
+_ORIGIN: Final = ("record_time", "ingested_at", "source_topic", "source_partition", "source_offset")
+
+DETAILS: Final[Mapping[RowTopic, Sequence[str]]] = {
+    Topic.BOT_REQUESTS: (*COLUMNS[Topic.BOT_REQUESTS], "user_agent", "geo_built_at", *_ORIGIN),
+    Topic.TOKEN_USAGES: (
+        *COLUMNS[Topic.TOKEN_USAGES],
+        *("provider", "chat_id", "cached_input_tokens", "reasoning_output_tokens"),
+        *_ORIGIN,
+    ),
+}
+"""All that is known of a row, in this order."""
+
+TIMES: Final = ("time", "geo_built_at", "record_time", "ingested_at")
+"""Those of them that are instants."""
+
 _ROLLUPS: Final = {
     "endpoint": "by_endpoint",
     "country": "by_country",
@@ -196,7 +211,7 @@ class TopTokens:
 
 
 Row = dict[str, str | int | None]
-"""A row by the API's names of its columns, except that `time` is in milliseconds."""
+"""A row by the API's names of its columns, except that its `TIMES` are in milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +273,7 @@ async def _rows(
 
 
 _ROWS: Final[Mapping[RowTopic, str]] = {Topic.BOT_REQUESTS: "request_rows", Topic.TOKEN_USAGES: "token_rows"}
+_ROW: Final[Mapping[RowTopic, str]] = {Topic.BOT_REQUESTS: "request_row", Topic.TOKEN_USAGES: "token_row"}
 _EXPORTS: Final[Mapping[RowTopic, str]] = {
     Topic.BOT_REQUESTS: "request_export",
     Topic.TOKEN_USAGES: "token_export",
@@ -408,10 +424,18 @@ async def rows(
         "before_id": event_id,
         "limit": limit,
     }
-    return [
-        {name: None if value == "" else value for name, value in zip(COLUMNS[topic], row, strict=True)}
-        for row in await _rows(store, sql(_ROWS[topic]), parameters)
-    ]
+    return [_named(COLUMNS[topic], row) for row in await _rows(store, sql(_ROWS[topic]), parameters)]
+
+
+async def row(store: Store, topic: RowTopic, bot_id: str, time_ms: int, event_id: str) -> Row | None:
+    """All that is known of the row of one event; None where there is none."""
+    parameters = {"bot": bot_id, "time": _time(time_ms), "event_id": event_id}
+    found = await _rows(store, sql(_ROW[topic]), parameters)
+    return _named(DETAILS[topic], found[0]) if found else None
+
+
+def _named(names: Sequence[str], row: Sequence[Any]) -> Row:
+    return {name: None if value == "" else value for name, value in zip(names, row, strict=True)}
 
 
 class ExportFormat(StrEnum):

@@ -19,21 +19,25 @@ from pipeline.web.answers import (
     Answer,
     BotRow,
     RequestBucket,
+    RequestDetails,
     RequestRow,
     Rows,
     Series,
     Summary,
     TokenBucket,
+    TokenDetails,
     TokenRow,
     TopEntry,
     TopTokensEntry,
     problems,
     said,
     said_of_bot,
+    said_of_row,
 )
 from pipeline.web.connections import Connections, Fresh, connections
 from pipeline.web.parameters import API
-from pipeline.web.ranges import Range, bucket_starts, resolve, text, zone
+from pipeline.web.problems import UnknownRow
+from pipeline.web.ranges import Range, bucket_starts, instant, resolve, text, zone
 from schemas.topics import Topic
 
 router = APIRouter(
@@ -220,6 +224,29 @@ async def token_usages(
 ) -> Response:
     """Token usages, newest first."""
     return await _rows(request, kept, bot, Topic.TOKEN_USAGES, asked)
+
+
+@router.get("/bots/{bot}/requests/row", responses=said_of_row(Answer[RequestDetails]))
+async def request_row(bot: of.Bot, kept: Kept, asked: Annotated[of.OfRow, Query()]) -> Response:
+    """Everything known of one request."""
+    return await _row(kept, bot, Topic.BOT_REQUESTS, asked)
+
+
+@router.get("/bots/{bot}/token-usages/row", responses=said_of_row(Answer[TokenDetails]))
+async def token_row(bot: of.Bot, kept: Kept, asked: Annotated[of.OfRow, Query()]) -> Response:
+    """Everything known of one token usage."""
+    return await _row(kept, bot, Topic.TOKEN_USAGES, asked)
+
+
+async def _row(kept: Connections, bot: str, topic: RowTopic, asked: of.OfRow) -> Response:
+    tz = zone(asked.tz)
+    ms = instant("time", asked.time, tz)
+    store, fresh = await _about(kept, bot, topic)
+    row = await analytics.row(store, topic, bot, ms, asked.event_id)
+    if row is None:
+        raise UnknownRow(asked.event_id)
+    times = {name: text(ms, tz) for name in analytics.TIMES if isinstance(ms := row.get(name), int)}
+    return _answer(Range(start_ms=ms, end_ms=ms + 1, tz=tz), {**row, **times}, fresh)
 
 
 async def _rows(

@@ -123,6 +123,34 @@ class TokenRow(_Said):
     event_id: str
 
 
+class _Origin(_Said):
+    record_time: Time = Field(description="The Kafka record's own timestamp.")
+    ingested_at: Time = Field(description="When the store took the row.")
+    source_topic: str = Field(description="Kafka topic that the event came from.")
+    source_partition: int
+    source_offset: int
+
+
+class RequestDetails(_Origin, RequestRow):
+    """Everything known of a request."""
+
+    user_agent: str | None = Field(description="As it was sent, cut at 1 kB.")
+    geo_built_at: Time | None = Field(
+        description="When the geo database was built that said where; null: none."
+    )
+
+
+class TokenDetails(_Origin, TokenRow):
+    """Everything known of a model call."""
+
+    provider: str | None
+    chat_id: str | None
+    cached_input_tokens: int | None = Field(description="Part of the input, as the producer breaks it down.")
+    reasoning_output_tokens: int | None = Field(
+        description="Part of the output, as the producer breaks it down."
+    )
+
+
 class RequestBucket(_Said):
     """Requests of an interval."""
 
@@ -211,6 +239,7 @@ def _problem(description: str) -> dict[str, Any]:
 AWAY: Final = (503, "The store does not answer as it should. Nothing is lost; ask again in a moment.")
 BAD: Final = (400, "Parameter tz: should be an IANA time zone such as Europe/Berlin.")
 UNKNOWN_BOT: Final = (404, "No event of bot 'support' has been seen.")
+UNKNOWN_ROW: Final = (404, "No row of event 'e-1' at this time has been seen.")
 
 
 def said(model: type[BaseModel], status: int = 200) -> dict[int | str, dict[str, Any]]:
@@ -221,3 +250,8 @@ def said(model: type[BaseModel], status: int = 200) -> dict[int | str, dict[str,
 def said_of_bot(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """For a path below a bot that answers with this."""
     return said(model) | problems(unknown_bot=UNKNOWN_BOT)
+
+
+def said_of_row(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """For a path of one row of a bot that answers with this."""
+    return said(model) | problems(unknown_bot=UNKNOWN_BOT, unknown_row=UNKNOWN_ROW)

@@ -152,6 +152,13 @@ class OfBots(Zoned, Paged):
     """A page of bots."""
 
 
+class OfRow(Zoned):
+    """One row, by what tells events of a bot apart."""
+
+    time: str = Field(description="The row's time, as a list says it.", examples=["2026-01-01T12:00:00.250Z"])
+    event_id: str = Field(description="The event's id.", examples=["e-1"])
+
+
 class Exported(BaseModel):
     """A file of rows."""
 

@@ -38,6 +38,13 @@ class UnknownBot(FootfallError):
         super().__init__(f"No event of bot {bot_id!r} has been seen.")
 
 
+class UnknownRow(FootfallError):
+    """There is no row of such an event."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(f"No row of event {event_id!r} at this time has been seen.")
+
+
 def problem(
     status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: object
 ) -> Response:
@@ -92,6 +99,10 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnknownBot)
     async def _(request: Request, error: UnknownBot) -> Response:
         return problem(404, "unknown-bot", str(error))
+
+    @app.exception_handler(UnknownRow)
+    async def _(request: Request, error: UnknownRow) -> Response:
+        return problem(404, "unknown-row", str(error))
 
     @app.exception_handler(StoreError)
     async def _(request: Request, error: StoreError) -> Response:

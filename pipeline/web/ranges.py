@@ -160,8 +160,8 @@ def resolve(*, preset: Preset | None, start: str | None, end: str | None, tz: Zo
         raise BadParameter("range", "cannot be combined with from or to")
     if start is None:
         raise BadParameter("to", "needs from")
-    start_ms = _instant("from", start, tz)
-    end_ms = now_ms if end is None else _instant("to", end, tz)
+    start_ms = instant("from", start, tz)
+    end_ms = now_ms if end is None else instant("to", end, tz)
     if start_ms >= end_ms:
         raise BadParameter("from", f"should be before {'now' if end is None else 'to'}")
     return Range(start_ms=start_ms, end_ms=end_ms, tz=tz)
@@ -188,7 +188,8 @@ def _preset(preset: Preset, tz: ZoneInfo, now_ms: int) -> tuple[int, int]:
             return first_instant(_months_later(month, -1), tz), first_instant(month, tz)
 
 
-def _instant(parameter: str, value: str, tz: ZoneInfo) -> int:
+def instant(parameter: str, value: str, tz: ZoneInfo) -> int:
+    """The moment that the value of a parameter names: RFC 3339, or a date in `tz`. Raises BadParameter."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
             return first_instant(_wall(date.fromisoformat(value)), tz)

@@ -19,11 +19,13 @@ from pipeline.web.answers import (
     Answer,
     BotRow,
     RequestBucket,
+    RequestDetails,
     RequestRow,
     Rows,
     Series,
     Summary,
     TokenBucket,
+    TokenDetails,
     TokenRow,
     TopEntry,
     TopTokensEntry,
@@ -40,7 +42,9 @@ SAID: Final[Mapping[str, type[BaseModel]]] = {
     "requests/top": Answer[list[TopEntry]],
     "token-usages/top": Answer[list[TopTokensEntry]],
     "requests": Answer[Rows[RequestRow]],
+    "requests/row": Answer[RequestDetails],
     "token-usages": Answer[Rows[TokenRow]],
+    "token-usages/row": Answer[TokenDetails],
 }
 """What the API says of each path below a bot, and of the bots."""
 
@@ -79,6 +83,19 @@ def token_row(number: int, **fields: Any) -> Json:
         "event_id": f"usage-{number}",
     }
     return row | fields
+
+
+def details(row: Json, **fields: Any) -> Json:
+    """All that is known of a row: in Kafka at once, and 2 s later in the store."""
+    at = datetime.fromisoformat(row["time"])
+    origin = {
+        "record_time": text(at),
+        "ingested_at": text(at + timedelta(seconds=2)),
+        "source_topic": "bot_requests" if "ip" in row else "token_usages",
+        "source_partition": 3,
+        "source_offset": 12_345,
+    }
+    return row | origin | fields
 
 
 def top(*values: tuple[str, int], other: int = 0, unknown: int = 0) -> list[Json]:
@@ -180,7 +197,19 @@ class FakeApi:
             "requests/top": lambda asked: self._top(asked["by"][0]),
             "token-usages/top": lambda asked: self._top_tokens(asked["by"][0]),
             "requests": lambda asked: self._list(self.request_rows, asked),
+            "requests/row": lambda asked: details(
+                self._row(self.request_rows, asked),
+                user_agent="Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
+                geo_built_at="2026-10-30T06:12:00.000+00:00",
+            ),
             "token-usages": lambda asked: self._list(self.token_rows, asked),
+            "token-usages/row": lambda asked: details(
+                self._row(self.token_rows, asked),
+                provider="someone",
+                chat_id="chat-7",
+                cached_input_tokens=700,
+                reasoning_output_tokens=None,
+            ),
         }
 
     def _summary(self) -> Json:
@@ -236,6 +265,9 @@ class FakeApi:
         limit, first = int(asked["limit"][0]), int(asked.get("cursor", ["0"])[0])
         page = rows[first : first + limit]
         return self._page(page, following=str(first + limit) if first + limit < len(rows) else None)
+
+    def _row(self, rows: list[Json], asked: dict[str, list[str]]) -> Json:
+        return next(row for row in rows if [row["event_id"]] == asked["event_id"])
 
     def _page(self, rows: list[Json], following: str | None = None) -> Json:
         return {"rows": rows, "next": following}

@@ -27,6 +27,7 @@ from tests.kafka import free_port
 BUSY = "support"
 QUIET = "quiet bot"
 EPOCH = "00000000-0000-4000-8000-000000000001"
+GEO_BUILD_SECONDS = 1_790_000_000  # 2026-09-21
 HOUR_MS = 3_600_000
 SETTLED_MS = 40 * 60_000
 """Older than this an interval is sealed: rows put in without a worker show through rollups alone."""
@@ -86,6 +87,8 @@ def busy_requests(now_ms: int, chance: random.Random) -> list[dict[str, Any]]:
                 city=city,
                 browser=chance.choice(["Chrome", "Firefox", ""]),
                 client_class="person",
+                user_agent=f"Agent/{number}",
+                geo_build_seconds=GEO_BUILD_SECONDS if country else 0,
                 # What a reader of CSV may stumble over.
                 page_url=f'https://example.com/?q="{number},\n{number}"',
             )

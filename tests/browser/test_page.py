@@ -263,6 +263,17 @@ def test_a_table_offers_the_values_that_exist(reader: Reader) -> None:
     assert len(values) == len({row["country"] for row in reader.api("requests", limit=1000)["rows"]})
 
 
+def test_an_opened_row_says_what_was_sent_and_when_it_came(reader: Reader) -> None:
+    reader.open(query="?country=DE")
+    number = int(reader.rows("requests")[0].removeprefix("request-"))
+    reader.page.locator("#requests .open").first.click()
+    facts = reader.page.locator("#requests .facts")
+    expect(facts).to_contain_text(f"Agent/{number}")
+    expect(facts).to_contain_text("Built on 21 Sep 2026")
+    expect(facts).to_contain_text(f"bot_requests, partition 0, offset {number}")
+    expect(facts).to_contain_text(re.compile(r"In the store since\s*[-\d]+ [:.\d]+, \d+ \w+ after the event"))
+
+
 def test_the_source_filter_gives_the_tokens_of_that_source(reader: Reader) -> None:
     reader.open()
     source = reader.page.get_by_label("Filter by source")

@@ -267,11 +267,13 @@ def test_a_row_opens_to_everything_known_of_it_and_filters(reader: Reader, api: 
     reader.page.keyboard.press("Enter")
     facts = reader.page.locator("#requests .facts")
     expect(reader.page.locator("#requests .open")).to_have_attribute("aria-expanded", "true")
+    expect(facts).to_contain_text("User agent")
+    expect(facts.locator(".skeleton")).to_have_count(0)
     said = dict(
         facts.locator("div").evaluate_all("all => all.map(row => [...row.children].map(e => e.innerText))")
     )
-    shown = {name: value for name, value in said.items() if name != "Time"}
-    assert shown == {
+    assert f"{NOW:%Y-%m-%d %H:%M:%S}.000 UTC" in said.pop("Time")
+    assert said == {
         "Endpoint": "widget",
         "Client": "API client",
         "Browser": "Firefox",
@@ -283,14 +285,40 @@ def test_a_row_opens_to_everything_known_of_it_and_filters(reader: Reader, api: 
         "Page": "https://shop.example/cart?step=2",
         "Conversation": "chat-7",
         "Event": "event-0",
+        "Geo database": "Built on 30 Oct 2026",
+        "In Kafka since": f"{NOW:%Y-%m-%d %H:%M:%S}.000, 0 s after the event’s time",
+        "In the store since": f"{NOW + timedelta(seconds=2):%Y-%m-%d %H:%M:%S}.000, 2 s after the event’s time",
+        "Kafka record": "bot_requests, partition 3, offset 12,345",
+        "User agent": "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
     }
-    assert f"{NOW:%Y-%m-%d %H:%M:%S}.000 UTC" in said["Time"]
     reader.doing(facts.get_by_role("button", name="Add filter Client: API client").click)
     assert reader.query["client_class"] == ["api_client"]
     reader.page.locator("#requests tbody td").nth(2).click()
     expect(facts).to_be_visible()
     reader.page.locator("#requests tbody td").nth(2).click()
     expect(facts).to_have_count(0)
+
+
+def test_what_the_list_does_not_hold_of_a_row_fails_alone_and_is_asked_for_again(
+    reader: Reader, api: FakeApi
+) -> None:
+    api.failing = {"token-usages/row"}
+    reader.open(query="?tz=UTC")
+    reader.page.locator("#tokens .open").first.click()
+    opened = reader.page.locator("#tokens .details")
+    expect(opened.locator(".fault")).to_contain_text("The store does not answer")
+    expect(opened.locator(".facts")).to_contain_text("large-1")
+    api.failing = set()
+    opened.get_by_role("button", name="Retry").click()
+    expect(opened.locator(".facts")).to_contain_text("Cached, of the input")
+    said = opened.locator(".facts div").evaluate_all(
+        "all => Object.fromEntries(all.map(row => [...row.children].map(e => e.innerText)))"
+    )
+    assert said["Cached, of the input"] == "700"
+    assert said["Reasoning, of the output"] == "Not said"
+    assert said["Kafka record"] == "token_usages, partition 3, offset 12,345"
+    expect(opened.locator(".fault")).to_have_count(0)
+    reader.complaints.clear()  # the browser itself reports the 503
 
 
 def test_rows_that_arrive_are_offered_and_move_nothing(reader: Reader, api: FakeApi) -> None:

@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -20,11 +21,13 @@ from pipeline.web.answers import (
     BotRow,
     Published,
     RequestBucket,
+    RequestDetails,
     RequestRow,
     Rows,
     Series,
     Summary,
     TokenBucket,
+    TokenDetails,
     TokenRow,
     TopEntry,
     TopTokensEntry,
@@ -56,6 +59,11 @@ NEEDED: dict[str, Json] = {
     "requests/export": {"format": "json"},
     "token-usages/top": {"by": "source"},
     "token-usages/export": {"format": "json"},
+}
+# Of one row each, which is there.
+ROW_OF: dict[str, Json] = {
+    "requests/row": {"time": "2026-01-01T00:00:00Z", "event_id": "r1"},
+    "token-usages/row": {"time": "2026-01-01T00:00:00.005Z", "event_id": "t1"},
 }
 ALL = ("/bots", *(bot_path(BOT, path) for path in OF_A_BOT))
 
@@ -264,6 +272,11 @@ def test_what_is_nowhere_is_404_and_what_may_not_be_done_405(api: Api) -> None:
     problem(api.ask("/nope"), 404, "not-found")
     problem(api.ask(bot_path(BOT, "nope")), 404, "not-found")
     problem(api.http.post("/bots"), 405, "method-not-allowed")
+
+
+@pytest.mark.parametrize("path", OF_A_BOT)
+def test_an_answer_is_never_kept_by_a_browser_or_proxy(api: Api, path: str) -> None:
+    assert ask(api, path, **WHOLE).headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("path", [path for path in OF_A_BOT if not path.endswith("export")])
@@ -593,6 +606,65 @@ def test_rows_that_arrive_between_pages_are_neither_repeated_nor_push_others_out
         )
         cursor = {"cursor": page["next"]}
     assert seen == ["e5", "e4", "e3", "e2", "e1", "e0"]
+
+
+def test_a_row_is_found_by_its_time_and_id_with_all_that_is_known_of_it(api: Api) -> None:
+    bot, before = "details", time.time_ns() // 1_000_000
+    origin = {"source_partition": 3, "source_offset": 12, "record_ms": T0 + 250}
+    api.put(
+        Topic.BOT_REQUESTS,
+        request(bot, T0, "same id", ip="192.0.2.1", user_agent="curl/8", geo_build_seconds=86_400, **origin),
+        request(bot, T0 + 1, "same id", endpoint="widget"),
+    )
+    api.put(
+        Topic.TOKEN_USAGES,
+        usage(bot, T0, "+&/", input_tokens=9, provider="p", chat_id="c", cached_input_tokens=0, **origin),
+    )
+    at = {"time": "2026-01-01T05:45:00.000+05:45", "tz": "Asia/Kathmandu"}
+    said = api.get(bot_path(bot, "requests/row"), **at, event_id="same id")
+    assert said["range"] == {
+        "from": "2026-01-01T05:45:00.000+05:45",
+        "to": "2026-01-01T05:45:00.001+05:45",
+        "tz": "Asia/Kathmandu",
+    }
+    ingested = datetime.fromisoformat(said["data"].pop("ingested_at"))
+    assert before - 1000 < ingested.timestamp() * 1000 < time.time_ns() // 1_000_000 + 1000
+    listed = api.data(bot_path(bot, "requests"), **WHOLE, tz="Asia/Kathmandu")["rows"]
+    assert said["data"] == listed[1] | {
+        "user_agent": "curl/8",
+        "geo_built_at": "1970-01-02T05:30:00.000+05:30",
+        "record_time": "2026-01-01T05:45:00.250+05:45",
+        "source_topic": "bot_requests",
+        "source_partition": 3,
+        "source_offset": 12,
+    }
+    other = api.data(bot_path(bot, "requests/row"), time="2026-01-01T00:00:00.001Z", event_id="same id")
+    assert (other["endpoint"], other["user_agent"], other["geo_built_at"]) == ("widget", None, None)
+    found = api.data(bot_path(bot, "token-usages/row"), **at, event_id="+&/")
+    del found["ingested_at"]
+    assert found == api.data(bot_path(bot, "token-usages"), **WHOLE, tz="Asia/Kathmandu")["rows"][0] | {
+        "provider": "p",
+        "chat_id": "c",
+        "cached_input_tokens": 0,
+        "reasoning_output_tokens": None,
+        "record_time": "2026-01-01T05:45:00.250+05:45",
+        "source_topic": "bot_requests",
+        "source_partition": 3,
+        "source_offset": 12,
+    }
+
+
+@pytest.mark.parametrize("path", ROW_OF)
+def test_a_row_that_is_not_there_is_404_and_one_that_cannot_be_is_400(api: Api, path: str) -> None:
+    given = {"time": "2026-01-01T00:00:00Z", "event_id": "r1"}
+    assert api.ask(bot_path(BOT, "requests/row"), **given).status_code == 200
+    problem(api.ask(bot_path(BOT, path), **{**given, "event_id": "nope"}), 404, "unknown-row")
+    problem(api.ask(bot_path(BOT, path), **{**given, "time": "2026-01-01T00:00:00.001Z"}), 404, "unknown-row")
+    problem(api.ask(bot_path("nobody", path), **given), 404, "unknown-bot")
+    for name, value in (("time", "noon"), ("tz", "Berlin"), ("range", "7d"), ("event_id", ["r1", "r1"])):
+        refused(api.ask(bot_path(BOT, path), **{**given, name: value}), name)
+    for name in given:
+        refused(api.ask(bot_path(BOT, path), **{n: value for n, value in given.items() if n != name}), name)
 
 
 def test_bots_are_listed_by_id_page_by_page(api: Api) -> None:
@@ -981,7 +1053,7 @@ def test_openapi_describes_every_path_and_parameter(api: Api) -> None:
     assert set(described) == {
         "/api/v1/bots",
         "/api/v1/events/{topic}",
-        *(prefix + path for path in OF_A_BOT),
+        *(prefix + path for path in (*OF_A_BOT, *ROW_OF)),
     }
     named = {
         path: {parameter["name"] for parameter in methods["get"].get("parameters", [])}
@@ -1004,10 +1076,13 @@ def test_openapi_describes_every_path_and_parameter(api: Api) -> None:
         ("token-usages/top", Answer[list[TopTokensEntry]]),
         ("requests", Answer[Rows[RequestRow]]),
         ("token-usages", Answer[Rows[TokenRow]]),
+        ("requests/row", Answer[RequestDetails]),
+        ("token-usages/row", Answer[TokenDetails]),
     ],
 )
 def test_answers_look_as_openapi_says(api: Api, path: str, model: type[BaseModel]) -> None:
-    assert model.model_validate_json(ask(api, path, **WHOLE).content)
+    given = ROW_OF.get(path, WHOLE)
+    assert model.model_validate_json(ask(api, path, **given).content)
     described = api.ask("/openapi.json").json()["paths"][f"/api/v1/bots/{{bot}}/{path}"]["get"]["responses"]
     reference = described["200"]["content"]["application/json"]["schema"]["$ref"]
     assert reference.rpartition("/")[2] == model.__name__.translate(str.maketrans("[]", "__"))

@@ -4,8 +4,8 @@ import { botPath, get, Problem } from "./api.js";
 import { h } from "./dom.js";
 import { exportMenu } from "./exports.js";
 import { filterField, sourceField } from "./fields.js";
-import { country, countryCode, filterName, filterValue, integer, isAddress, moment, sortable } from "./format.js";
-import { Panel } from "./panel.js";
+import { country, countryCode, filterName, filterValue, integer, isAddress, lasting, moment, sortable, write } from "./format.js";
+import { Panel, fault } from "./panel.js";
 import { REQUEST_FILTERS, TOKEN_FILTERS, chosen, narrowed } from "./state.js";
 
 const PAGE_ROWS = 50;
@@ -24,6 +24,16 @@ function instants(row) {
   const utc = new Date(ms).toISOString().replace("T", " ").slice(0, 23);
   return offset === "+00:00" ? `${utc} UTC` : `${said.replace("T", " ")}, which is ${utc} UTC`;
 }
+
+/** A later instant, and how much later. */
+const after = (name) => (row) => {
+  const [at, event] = [moment(row[name]), moment(row.time)];
+  const late = at.ms - event.ms;
+  return `${at.text.slice(0, 23).replace("T", " ")}, ${late < 0 ? `${lasting(-late)} before` : `${lasting(late)} after`} the event’s time`;
+};
+const built = (row) => (row.geo_built_at === null ? "None was used" : `Built on ${write.date(moment(row.geo_built_at).wall)}`);
+const amount = (name) => (row) => (row[name] === null ? "Not said" : integer(row[name]));
+const record = (row) => `${row.source_topic}, partition ${row.source_partition}, offset ${integer(row.source_offset)}`;
 
 // [heading, class, cell]
 const REQUESTS = [
@@ -44,15 +54,22 @@ const TOKENS = [
 ];
 
 // What an opened row says: [label, field or function, class]. Fields that the page can be filtered by do so on a click.
+// What the list does not hold is asked for when the row is opened.
+const ORIGIN = [["In Kafka since", after("record_time")], ["In the store since", after("ingested_at")], ["Kafka record", record]];
 const REQUEST_FACTS = [
   ["Time", instants], ["Endpoint", "endpoint"], ["Client", "client_class"], ["Browser", "browser"],
   ["IP", "ip", "code"], ["Country", "country"], ["Region", "region"], ["City", "city"],
   ["Visitor’s time zone", "timezone"], ["Page", "page_url"], ["Conversation", "chat_id", "code"], ["Event", "event_id", "code"],
 ];
+const REQUEST_DETAILS = [["Geo database", built], ...ORIGIN, ["User agent", "user_agent", "code wide"]];
 const TOKEN_FACTS = [
   ["Time", instants], ["Source", "source"], ["Model", "model"],
   ["Input tokens", number("input_tokens")], ["Output tokens", number("output_tokens")], ["Total tokens", number("total_tokens")],
   ["Event", "event_id", "code"],
+];
+const TOKEN_DETAILS = [
+  ["Provider", "provider"], ["Conversation", "chat_id", "code"],
+  ["Cached, of the input", amount("cached_input_tokens")], ["Reasoning, of the output", amount("reasoning_output_tokens")], ...ORIGIN,
 ];
 
 class Table {
@@ -63,11 +80,12 @@ class Table {
   #newest = null; // {since, ids}: the first page, against which arrivals are counted
 
   /**
-   * `path` below the bot; `names`: the filters of the page that the path takes; `form`: own filters, an element.
+   * `path` below the bot; `names`: the filters of the page that the path takes; `form`: own filters, an element;
+   * `facts` and `details`: what an opened row says of what the list holds and of the rest.
    * `toggle(name, value)` filters the page, `refresh()` asks for everything again.
    */
-  constructor(root, { name, title, path, names, columns, facts, form, toggle, refresh }) {
-    Object.assign(this, { root, name, title, path, names, columns, facts, toggle });
+  constructor(root, { name, title, path, names, columns, facts, details, form, toggle, refresh }) {
+    Object.assign(this, { root, name, title, path, names, columns, facts, details, toggle });
     this.note = h("span", { class: "note" });
     this.arrived = h("button", { class: "arrived", type: "button", hidden: true, onclick: refresh });
     this.position = h("span", { class: "note", role: "status" });
@@ -159,7 +177,7 @@ class Table {
       const isOpen = opener.getAttribute("aria-expanded") === "true";
       opener.setAttribute("aria-expanded", String(!isOpen));
       if (isOpen) element.nextSibling.remove();
-      else element.after(h("tr", { class: "details" }, h("td", { colspan: this.columns.length + 1 }, this.#facts(row))));
+      else element.after(h("tr", { class: "details" }, h("td", { colspan: this.columns.length + 1 }, this.#opened(row))));
     };
     return element;
   }
@@ -169,9 +187,31 @@ class Table {
     if (row && (target.closest("button") || getSelection().isCollapsed)) row.turn();
   }
 
-  #facts(row) {
-    return h("dl", { class: "facts" }, ...this.facts.map(([label, field, kind]) =>
-      h("div", {}, h("dt", {}, label), h("dd", { class: kind }, typeof field === "function" ? field(row) : this.#fact(row, field)))));
+  #opened(row) {
+    const list = h("dl", { class: "facts" }, ...this.#facts(this.facts, row));
+    const box = h("div", {}, list);
+    const ask = async () => {
+      const pending = this.details.map(([label, , kind]) => h("div", { class: kind }, h("dt", {}, label), h("dd", { class: "skeleton" }, "\u00a0")));
+      list.append(...pending);
+      try {
+        const parameters = [["time", row.time], ["event_id", row.event_id], this.#view.ends[2]];
+        const { data } = await get(botPath(this.#view.state.bot, `${this.path}/row`), parameters);
+        list.append(...this.#facts(this.details, data));
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        const failed = fault(error.message, () => (failed.remove(), ask()));
+        box.append(failed);
+      } finally {
+        pending.forEach((fact) => fact.remove());
+      }
+    };
+    ask();
+    return box;
+  }
+
+  #facts(facts, row) {
+    return facts.map(([label, field, kind]) =>
+      h("div", { class: kind }, h("dt", {}, label), h("dd", {}, typeof field === "function" ? field(row) : this.#fact(row, field))));
   }
 
   #fact(row, name) {
@@ -231,7 +271,7 @@ export function requestsTable(root, { narrow, values, toggle, refresh }) {
   const fields = { endpoint: field("endpoint", same), country: field("country", orUnknown(codeOf)), ip: field("ip", orUnknown(addressOf)) };
   const form = h("div", { class: "filters", role: "group", "aria-label": "Filters of the requests table" }, ...Object.values(fields).map(({ element }) => element));
   const table = new Table(root, {
-    name: "requests", title: "Requests", path: "requests", names: REQUEST_FILTERS, columns: REQUESTS, facts: REQUEST_FACTS, form, toggle, refresh,
+    name: "requests", title: "Requests", path: "requests", names: REQUEST_FILTERS, columns: REQUESTS, facts: REQUEST_FACTS, details: REQUEST_DETAILS, form, toggle, refresh,
   });
   return {
     show: (shown, options) => {
@@ -254,7 +294,7 @@ export function tokensTable(root, { narrow, values, toggle, refresh }) {
   });
   const form = h("div", { class: "filters", role: "group", "aria-label": "Filter of the token usages table" }, source.element);
   const table = new Table(root, {
-    name: "tokens", title: "Token Usages", path: "token-usages", names: TOKEN_FILTERS, columns: TOKENS, facts: TOKEN_FACTS, form, toggle, refresh,
+    name: "tokens", title: "Token Usages", path: "token-usages", names: TOKEN_FILTERS, columns: TOKENS, facts: TOKEN_FACTS, details: TOKEN_DETAILS, form, toggle, refresh,
   });
   return {
     show: async (shown, options) => {
