@@ -389,6 +389,17 @@ async def top_requests(
     return Top(values=values, total=total, unknown=unknown)
 
 
+async def request_values(
+    store: Store, span: Span, by: str, filters: Filters, *, contains: str, limit: int
+) -> list[tuple[str, int]]:
+    """The `limit` most frequent values of the column `by` that contain a text, with their requests; ties by value."""
+    parameters = _filtered(span, filters, Topic.BOT_REQUESTS)
+    found = await _rows(
+        store, sql("request_values"), {**parameters, "by": by, "contains": contains, "limit": limit}
+    )
+    return [(value, requests) for value, requests in found]
+
+
 async def top_tokens(
     store: Store, span: Span, by: str, filters: Filters, *, limit: int, sealed_until_ms: int = 0
 ) -> list[TopTokens]:

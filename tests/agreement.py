@@ -189,6 +189,11 @@ class Agreement:
         assert not shares or sum(shares) == pytest.approx(1)
         assert data == expected, (by, limit, range_, filters)
 
+    def values(self, range_: Range, by: str, contains: str, limit: int, filters: Filters) -> None:
+        data = self._data("requests/values", range_, filters, by=by, contains=contains, limit=limit)
+        where = range_.bot, range_.start, range_.end
+        assert data == self._oracle.values(*where, by, contains, limit, filters), (by, contains, filters)
+
     def lists(self, range_: Range, of_requests: Filters, of_usages: Filters) -> None:
         """Both tables, page by page."""
         where = range_.bot, range_.start, range_.end, range_.tz

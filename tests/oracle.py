@@ -172,6 +172,16 @@ class Oracle:
             {"kind": kind, "value": value, "requests": n, "share": n / total} for kind, value, n in rows if n
         ]
 
+    def values(
+        self, bot: str, start: int, end: int, by: str, contains: str, limit: int, filters: Filters
+    ) -> list[Json]:
+        counts = Counter(
+            str(getattr(request, by)) for request in _within(self.requests, bot, start, end, filters)
+        )
+        found = [(value, n) for value, n in counts.items() if contains.lower() in value.lower()]
+        found.sort(key=lambda item: (-item[1], item[0].encode()))
+        return [{"value": value or None, "requests": n} for value, n in found[:limit]]
+
     def top_tokens(self, bot: str, start: int, end: int, by: str, limit: int, filters: Filters) -> list[Json]:
         used: dict[str, list[Usage]] = {}
         for usage in _within(self.usages, bot, start, end, filters):

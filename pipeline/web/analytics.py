@@ -29,6 +29,7 @@ from pipeline.web.answers import (
     TokenRow,
     TopEntry,
     TopTokensEntry,
+    ValueEntry,
     problems,
     said,
     said_of_bot,
@@ -186,6 +187,23 @@ async def top(bot: of.Bot, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> R
         {"kind": kind, "value": value, "requests": requests, "share": requests / found.total}
         for kind, value, requests in entries
     ]
+    return _answer(range_, data, fresh)
+
+
+@router.get("/bots/{bot}/requests/values", responses=said_of_bot(Answer[list[ValueEntry]]))
+async def values(bot: of.Bot, kept: Kept, asked: Annotated[of.OfValues, Query()]) -> Response:
+    """The values of a filter that exist and hold a text, the most frequent first: what a reader may mean who types it."""
+    range_ = of.resolved(asked)
+    store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
+    found = await analytics.request_values(
+        store,
+        _span(bot, range_),
+        asked.by,
+        of.filters_of(asked, Topic.BOT_REQUESTS),
+        contains=asked.contains,
+        limit=asked.limit,
+    )
+    data = [{"value": value or None, "requests": requests} for value, requests in found]
     return _answer(range_, data, fresh)
 
 

@@ -175,6 +175,13 @@ class TopEntry(_Said):
     share: float
 
 
+class ValueEntry(_Said):
+    """A value that exists; null: the unknown one."""
+
+    value: str | None
+    requests: int
+
+
 class TopTokensEntry(_Said):
     """A value, or all others together, or those whose value is unknown. The share is of all tokens."""
 

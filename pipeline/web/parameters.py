@@ -122,6 +122,18 @@ class OfTop(OfRequests):
     )
 
 
+class OfValues(OfRequests):
+    """The values of a filter that exist."""
+
+    by: Literal["endpoint", "country", "region", "city", "browser", "client_class", "ip"] = Field(
+        description="The filter.", examples=["ip"]
+    )
+    contains: str = Field(
+        "", max_length=128, description="What they hold, in capitals or not.", examples=["192.0."]
+    )
+    limit: int = Field(50, ge=1, le=1000, description="How many, the most frequent.", examples=[20])
+
+
 class OfTopTokens(OfTokens):
     """What takes the most tokens."""
 

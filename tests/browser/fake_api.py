@@ -29,6 +29,7 @@ from pipeline.web.answers import (
     TokenRow,
     TopEntry,
     TopTokensEntry,
+    ValueEntry,
 )
 
 Json = dict[str, Any]
@@ -40,6 +41,7 @@ SAID: Final[Mapping[str, type[BaseModel]]] = {
     "requests/timeseries": Answer[Series[RequestBucket]],
     "tokens/timeseries": Answer[Series[TokenBucket]],
     "requests/top": Answer[list[TopEntry]],
+    "requests/values": Answer[list[ValueEntry]],
     "token-usages/top": Answer[list[TopTokensEntry]],
     "requests": Answer[Rows[RequestRow]],
     "requests/row": Answer[RequestDetails],
@@ -195,6 +197,7 @@ class FakeApi:
                 {"input_tokens": given, "output_tokens": made} for given, made in self.tokens
             ),
             "requests/top": lambda asked: self._top(asked["by"][0]),
+            "requests/values": self._values,
             "token-usages/top": lambda asked: self._top_tokens(asked["by"][0]),
             "requests": lambda asked: self._list(self.request_rows, asked),
             "requests/row": lambda asked: details(
@@ -244,6 +247,12 @@ class FakeApi:
             "client_class": top(("person", total - total // 9), ("crawler", total // 9)),
         }
         return self.tops.get(by, usual.get(by, top(("something", total))))
+
+    def _values(self, asked: dict[str, list[str]]) -> list[Json]:
+        [by], [contains] = asked["by"], asked.get("contains", [""])
+        counts = Counter(row[by] for row in self.request_rows)
+        found = [(value, n) for value, n in counts.most_common() if contains in (value or "").lower()]
+        return [{"value": value, "requests": n} for value, n in found[: int(asked["limit"][0])]]
 
     def _top_tokens(self, by: str) -> list[Json]:
         values = Counter(row[by] for row in self.token_rows)

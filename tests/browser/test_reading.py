@@ -227,6 +227,25 @@ def test_a_filter_is_found_among_all_values_that_exist(reader: Reader, api: Fake
     assert reader.query == {"range": ["7d"], "tz": ["UTC"]}
 
 
+def test_an_address_is_found_among_more_than_a_list_can_hold(reader: Reader, api: FakeApi) -> None:
+    api.request_rows = [request_row(n, ip=f"10.0.{n // 250}.{n % 250}") for n in range(1200)]
+    api.request_rows += [request_row(1201, ip="198.51.100.7")]
+    reader.open(query="?tz=UTC")
+    field = reader.page.get_by_label("Filter by IP")
+    field.focus()
+    offered = reader.page.locator("#requests-ip-values option")
+    expect(offered).to_have_count(1000)
+    field.press_sequentially("51.100")
+    expect(offered).to_have_count(1)
+    expect(offered).to_have_attribute("value", "198.51.100.7")
+    reader.page.locator("#filter-button").click()
+    reader.page.get_by_role("combobox", name="Values to filter by").press_sequentially("ip 51.100")
+    found = reader.page.get_by_role("option", name="IP: 198.51.100.7")
+    expect(found).to_contain_text("1 request")
+    reader.doing(found.click)
+    assert reader.query["ip"] == ["198.51.100.7"]
+
+
 def test_what_is_no_address_is_refused_where_it_is_written(reader: Reader, api: FakeApi) -> None:
     reader.open(query="?tz=UTC")
     field = reader.page.get_by_label("Filter by IP")

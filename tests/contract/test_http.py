@@ -31,6 +31,7 @@ from pipeline.web.answers import (
     TokenRow,
     TopEntry,
     TopTokensEntry,
+    ValueEntry,
 )
 from schemas.topics import Topic
 from tests.api import Api, Json, bot_path, request, usage, vote
@@ -51,11 +52,12 @@ TOKEN_COLUMNS = "time source input_tokens output_tokens total_tokens model event
 REQUEST_FILTERS = ["endpoint", "country", "region", "city", "browser", "client_class", "ip"]
 TOKEN_FILTERS = ["source", "model"]
 
-OF_REQUESTS = ("requests/timeseries", "requests/top", "requests", "requests/export")
+OF_REQUESTS = ("requests/timeseries", "requests/top", "requests/values", "requests", "requests/export")
 OF_TOKENS = ("tokens/timeseries", "token-usages/top", "token-usages", "token-usages/export")
 OF_A_BOT = ("summary", *OF_REQUESTS, *OF_TOKENS)
 NEEDED: dict[str, Json] = {
     "requests/top": {"by": "country"},
+    "requests/values": {"by": "ip"},
     "requests/export": {"format": "json"},
     "token-usages/top": {"by": "source"},
     "token-usages/export": {"format": "json"},
@@ -196,6 +198,10 @@ def test_a_bad_value_is_refused_by_name(api: Api, path: str, name: str, value: s
         ("requests/top", {"by": "event_id"}, "by"),
         ("requests/top", {"by": "country", "limit": "0"}, "limit"),
         ("requests/top", {"by": "country", "limit": "1001"}, "limit"),
+        ("requests/values", {}, "by"),
+        ("requests/values", {"by": "chat_id"}, "by"),
+        ("requests/values", {"by": "ip", "limit": "1001"}, "limit"),
+        ("requests/values", {"by": "ip", "contains": "x" * 129}, "contains"),
         ("token-usages/top", {}, "by"),
         ("token-usages/top", {"by": "country"}, "by"),
         ("token-usages/top", {"by": "model", "limit": "0"}, "limit"),
@@ -476,6 +482,20 @@ def test_top_knows_every_dimension_and_shares_sum_to_one(api: Api, by: str) -> N
         answer = api.data(bot_path(BOT, "requests/top"), **WHOLE, by=by, **filters)
         assert sum(entry["share"] for entry in answer) == pytest.approx(1, abs=1e-12)
         assert sum(entry["requests"] for entry in answer) == 5
+
+
+def test_values_are_those_that_exist_and_hold_the_text(api: Api) -> None:
+    assert data(api, "requests/values") == [
+        {"value": None, "requests": 2},
+        {"value": "192.0.2.1", "requests": 2},
+        {"value": "2001:db8::1", "requests": 1},
+    ]
+    assert data(api, "requests/values", contains="DB8") == [{"value": "2001:db8::1", "requests": 1}]
+    assert data(api, "requests/values", contains="192", country="US") == []
+    assert data(api, "requests/values", by="endpoint", contains="W", country="DE", limit=1) == [
+        {"value": "widget", "requests": 1}
+    ]
+    assert data(api, "requests/values", by="endpoint", contains="%") == []
 
 
 def test_top_of_tokens_is_by_tokens_then_other_then_unknown(api: Api) -> None:
@@ -1074,6 +1094,7 @@ def test_openapi_describes_every_path_and_parameter(api: Api) -> None:
         ("tokens/timeseries", Answer[Series[TokenBucket]]),
         ("requests/top", Answer[list[TopEntry]]),
         ("token-usages/top", Answer[list[TopTokensEntry]]),
+        ("requests/values", Answer[list[ValueEntry]]),
         ("requests", Answer[Rows[RequestRow]]),
         ("token-usages", Answer[Rows[TokenRow]]),
         ("requests/row", Answer[RequestDetails]),

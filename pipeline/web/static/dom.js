@@ -49,3 +49,12 @@ export function tipped(element, text) {
   element.addEventListener("pointerleave", hide);
   element.addEventListener("blur", hide);
 }
+
+/** `run`, once a moment has passed in which nothing called for it. */
+export function soon(run) {
+  let timer;
+  return (...given) => {
+    clearTimeout(timer);
+    timer = setTimeout(run, 200, ...given);
+  };
+}

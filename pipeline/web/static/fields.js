@@ -1,11 +1,11 @@
 // The fields above a table that filter it.
 
-import { h } from "./dom.js";
+import { h, soon } from "./dom.js";
 import { KNOWN_SOURCES, filterName, sourceName } from "./format.js";
 
 /**
  * A text field that filters its table by a value given whole. `parse(text)` gives the value, or undefined where the text
- * is none; `suggest()` resolves to texts for what exists, and is asked when the field is entered.
+ * is none; `suggest(written)` resolves to texts for what exists, and is asked when the field is entered or written into.
  */
 export function filterField(table, name, { parse, suggest, change }) {
   const list = h("datalist", { id: `${table}-${name}-values` });
@@ -24,14 +24,18 @@ export function filterField(table, name, { parse, suggest, change }) {
   };
   const isOffered = () => [...list.children].some((option) => option.value === field.value);
   field.addEventListener("change", commit);
+  const offer = async () => {
+    const written = field.value.trim();
+    const offered = await suggest(written);
+    if (field.value.trim() === written) list.replaceChildren(...offered.map((value) => h("option", { value })));
+  };
+  const offerSoon = soon(offer);
   field.addEventListener("input", () => {
     field.setCustomValidity("");
     if (field.value === "" || isOffered()) commit();
+    offerSoon();
   });
-  field.addEventListener("focus", async () => {
-    const offered = await suggest();
-    list.replaceChildren(...offered.map((value) => h("option", { value })));
-  });
+  field.addEventListener("focus", offer);
   return {
     element: h("span", { class: "filter" }, field, list),
     /** The address says otherwise than the field: the address holds. */

@@ -37,23 +37,31 @@ export function filterMenu(menu, button, { values, view, toggle }) {
     if (written) return [...known.map(item), ...(isAddress(written) ? [item({ name: "ip", value: written, requests: null })] : [])];
     return [...REQUEST_FILTERS, ...TOKEN_FILTERS].flatMap((name) => known.filter((one) => one.name === name).slice(0, EACH)).map(item);
   };
+  /** Add to what is known the values of these filters, those of each as soon as they have come. */
+  const gather = async (names, written, meanwhile, nothing) => {
+    const shown = view();
+    if (!shown) return;
+    control.update(meanwhile);
+    await Promise.all(names.map(async (name) => {
+      const found = await values.of(shown, name, written);
+      const isKnown = ({ value }) => [...shown.state.filters, ...known.map((one) => [one.name, one.value])].some(([n, v]) => n === name && v === value);
+      known = known.concat(found.filter((one) => !isKnown(one)).map((one) => ({ ...one, name })));
+      control.update(meanwhile);
+    }));
+    control.update(nothing);
+  };
   const control = searchable(menu, button, {
     label: "Values to filter by",
     placeholder: "Endpoint, country, browser, IP, source, model…",
     items,
     current: () => null,
-    open: async () => {
-      const shown = view();
-      if (!shown) return;
+    open: () => {
       known = [];
-      control.update("Loading…");
-      await Promise.all([...REQUEST_FILTERS, ...TOKEN_FILTERS].map(async (name) => {
-        const found = await values.of(shown, name);
-        const isChosen = ({ value }) => shown.state.filters.some(([n, v]) => n === name && v === value);
-        known = known.filter((one) => one.name !== name).concat(found.filter((one) => !isChosen(one)).map((one) => ({ ...one, name })));
-        control.update("Loading…");
-      }));
-      control.update("No values in this range.");
+      return gather([...REQUEST_FILTERS, ...TOKEN_FILTERS], "", "Loading…", "No values in this range.");
+    },
+    search: (written) => {
+      const longest = written.split(/\s+/).reduce((a, b) => (b.length > a.length ? b : a));
+      return gather(REQUEST_FILTERS, longest, "Searching…", "");
     },
     pick: (key, { choice }) => toggle(...choice),
   });

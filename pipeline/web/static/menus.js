@@ -1,6 +1,6 @@
 // What opens under a button: native popovers (Escape and a click outside close them), and lists one can search.
 
-import { h } from "./dom.js";
+import { h, soon } from "./dom.js";
 
 /** Keep `menu` under `button` when it opens, inside the window. `onOpen` runs first. */
 export function hang(menu, button, onOpen = () => {}) {
@@ -21,9 +21,9 @@ const SHOWN = 50;
 /**
  * A list with a search field in `menu`. `items(written)` gives [{value, name, note}], of which those are offered that
  * hold every written word; `current()` the value that holds; `pick(value, item)` is told the choice. `open()` runs when it
- * opens. `update(text)` draws it again with what `items` gives by then, and says `text` where that is nothing at all.
+ * opens, `search(written)` when a reader has written something and pauses. `update(text)` draws it again with what `items` gives by then, and says `text` where that is nothing at all.
  */
-export function searchable(menu, button, { label, placeholder = "Search", items, current, pick, open = () => {} }) {
+export function searchable(menu, button, { label, placeholder = "Search", items, current, pick, open = () => {}, search = () => {} }) {
   const list = h("ul", { class: "options", role: "listbox", id: `${menu.id}-options`, "aria-label": label });
   const rest = h("p", { class: "hint" });
   const field = h("input", {
@@ -66,7 +66,11 @@ export function searchable(menu, button, { label, placeholder = "Search", items,
     mark();
   };
 
-  field.addEventListener("input", draw);
+  const searchSoon = soon(() => field.value.trim() && search(field.value.trim()));
+  field.addEventListener("input", () => {
+    draw();
+    searchSoon();
+  });
   field.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && found.length) {

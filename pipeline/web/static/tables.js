@@ -265,7 +265,7 @@ const written = (name, value) => (value && name === "country" ? `${country(value
 /** The Requests table. `narrow(name, value)` is told a change of its own filter, null takes it away; `values` are suggested. */
 export function requestsTable(root, { narrow, values, toggle, refresh }) {
   let view = null;
-  const suggest = (name) => async () => (view ? (await values.of(view, name)).map(({ value }) => written(name, value)) : []);
+  const suggest = (name) => async (text) => (view ? (await values.of(view, name, text)).map(({ value }) => written(name, value)) : []);
   const field = (name, parse) =>
     filterField("requests", name, { parse, suggest: suggest(name), change: (value) => narrow(name, value) });
   const fields = { endpoint: field("endpoint", same), country: field("country", orUnknown(codeOf)), ip: field("ip", orUnknown(addressOf)) };
