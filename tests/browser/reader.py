@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -65,6 +66,13 @@ class Reader:
     def api(self, path: str, bot: str = BUSY, **parameters: Any) -> Any:
         """What the API says to `path` for the range on show."""
         return self.site.get(f"/bots/{quote(bot)}/{path}", {**self.ends(), **parameters})["data"]
+
+    def counted(self, events: Sequence[dict[str, Any]], **fields: str) -> int:
+        """How many of these events have these fields and are in the range on show."""
+        start, end = (datetime.fromisoformat(self.ends()[name]).timestamp() * 1000 for name in ("from", "to"))
+        return sum(
+            start <= event["event_ms"] < end and fields.items() <= event.items() for event in events
+        )
 
     def card(self, name: str) -> Locator:
         return self.page.locator(f"[data-card={name}]")

@@ -152,10 +152,10 @@ class Site:
             self._web = self._running.enter_context(Footfall(self._directory, *words))
             now_ms, chance = time.time_ns() // 1_000_000, random.Random(1)
             quiet = [request(QUIET, now_ms - 60 * 24 * HOUR_MS + n * 1000, f"quiet-{n}") for n in range(3)]
+            self.requests, self.tokens = busy_requests(now_ms, chance), busy_tokens(now_ms, chance)
+            """What is known of the busy bot, whatever the store makes of it."""
             self._put(
-                requests=[*busy_requests(now_ms, chance), *quiet],
-                tokens=busy_tokens(now_ms, chance),
-                feedback=busy_feedback(now_ms),
+                requests=[*self.requests, *quiet], tokens=self.tokens, feedback=busy_feedback(now_ms)
             )
             self._wait()
             running.pop_all()

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Download, Route, expect
 
 from tests.browser.reader import ZONE, Reader
-from tests.browser.site import BUSY, QUIET
+from tests.browser.site import BUSY, QUIET, SOURCES
 
 pytestmark = pytest.mark.browser
 
@@ -181,9 +181,33 @@ def test_combinations_of_filters_give_the_same_numbers_everywhere_and_add_up(rea
         assert len(reader.rows("requests")) == total <= 50
         parameters = {**reader.ends(), "format": "csv", "endpoint": "widget", "country": country}
         assert reader.site.row_count(f"/bots/{BUSY}/requests/export", parameters) == total
+        assert total == reader.counted(reader.site.requests, endpoint="widget", country=country)
         found.append(total)
         reader.doing(reader.page.locator("#chips [data-name=country]").click)
     assert sum(found) == widget
+
+
+def test_each_source_has_the_same_tokens_everywhere_and_they_add_up(reader: Reader) -> None:
+    reader.open(query="?top=source")
+    everything = int(reader.cards()["total_tokens"] or 0)
+    found = []
+    for source in SOURCES:
+        reader.doing(reader.page.locator(f"#ranked [data-value={source}]").click)
+        total = int(reader.cards()["total_tokens"] or 0)
+        for numbers in ("#token-series rect.count", "#ranked .rank"):
+            shown = reader.page.locator(numbers).evaluate_all(
+                "all => all.map(({dataset: d}) => Number(d.value) || Number(d.amount) || 0)"
+            )
+            assert sum(shown) == total
+        said = reader.page.locator("#tokens tbody td:last-child").all_inner_texts()
+        assert sum(int(text.replace(",", "")) for text in said) == total
+        parameters = {**reader.ends(), "format": "csv", "source": source}
+        rows = reader.site.row_count(f"/bots/{BUSY}/token-usages/export", parameters)
+        assert rows == len(said) == reader.counted(reader.site.tokens, source=source)
+        found.append(total)
+        reader.doing(reader.page.locator("#chips [data-name=source]").click)
+    assert sum(found) == everything
+    assert everything == sum(one["input_tokens"] + one["output_tokens"] for one in reader.site.tokens)
 
 
 def test_tokens_over_time_are_those_of_the_cards_and_of_a_source(reader: Reader) -> None:

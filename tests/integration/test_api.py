@@ -263,22 +263,40 @@ def test_freshness_is_that_of_the_topics_concerned(api: Api) -> None:
     )  # of feedback it is not known
 
 
-# --- exports
+# --- many rows
 
 
 def put_many(api: Api, bot: str, count: int) -> None:
-    """Requests from T0 on, ten a second, with something in every column."""
+    """Requests from T0 on, ten a second, with something in every column; each of an address of its own."""
     api.with_store(
         lambda store: store.command(
             """INSERT INTO footfall.bot_requests (bot_id, event_ms, event_id, endpoint, chat_id, ip, country, region,
                 city, browser, client_class, timezone, page_url, source_topic, source_offset, record_ms)
             SELECT {bot:String}, {start:Int64} + 100 * number, concat('e', toString(number)), 'widget',
-                toString(number % 1000), '192.0.2.1', 'DE', 'Bavaria', 'Munich', 'Firefox', 'person', 'Europe/Berlin',
+                toString(number % 1000), IPv4NumToString(toUInt32(167772160 + number)), 'DE', 'Bavaria', 'Munich', 'Firefox', 'person', 'Europe/Berlin',
                 concat('https://example.com/', toString(number)), 'bot_requests', number, {start:Int64}
             FROM numbers({count:UInt64})""",
             {"bot": bot, "start": T0, "count": count},
         )
     )
+
+
+def test_a_unique_count_of_very_many_is_exact_whatever_it_is_read_from(api: Api) -> None:
+    bot, count = "unique", 300_000
+    put_many(api, bot, count)
+    api.seal(Topic.BOT_REQUESTS)
+    exact = {"unique_ips": True, "unique_conversations": True}
+    ends = [(0, count), (1, count), (7, count - 12_345), (123_456, 123_457 + 9_000)]
+    for first, last in ends:  # days, intervals and rows; from the first of them to the last
+        ranged = {"from": text(T0 + 100 * first, "UTC"), "to": text(T0 + 100 * last, "UTC")}
+        for filters in ({}, {"country": "DE"}):
+            found = api.data(bot_path(bot, "summary"), **ranged, **filters)
+            assert found["exact"] == exact
+            assert found["total_requests"] == found["unique_ips"] == last - first
+            assert found["unique_conversations"] == 1000
+
+
+# --- exports
 
 
 def test_an_export_holds_as_many_rows_as_it_said_whatever_arrives_meanwhile(api: Api) -> None:
