@@ -18,6 +18,8 @@ import { welcome } from "./welcome.js";
 const BEHIND_IS_SLOW_MS = 60_000;
 const ASKED_LONG_AGO_MS = 60_000;
 const AGES_EVERY_MS = 10_000;
+const TABLES_WAIT_MS = 1_000;
+const LONGEST_RANKING = 12; // ten values, other, unknown
 
 let state = read(location);
 let resolved = null; // {key, ends, from, to, now}: the range as the server understood it
@@ -38,10 +40,11 @@ const tokens = tokensOverTime($("token-series"), zoom);
 const endpoints = ranking($("endpoints"), () => "endpoint", toggle);
 const countries = ranking($("countries"), () => "country", toggle);
 const glance = [numbers, requests, tokens, endpoints, countries];
+const rankings = [endpoints, countries, ranking($("ranked"), ({ ranked }) => ranked, toggle)];
+const requestRows = requestsTable($("requests"), { narrow: narrow("requests"), values, toggle, refresh });
 const panels = [
-  ...glance,
-  ranking($("ranked"), ({ ranked }) => ranked, toggle),
-  requestsTable($("requests"), { narrow: narrow("requests"), values, toggle, refresh }),
+  ...new Set([...glance, ...rankings]),
+  requestRows,
   tokensTable($("tokens"), { narrow: narrow("tokens"), values, toggle, refresh }),
 ];
 link(requests, tokens);
@@ -93,6 +96,8 @@ async function show({ anew = false } = {}) {
     const view = shown();
     const shows = new Map(panels.map((panel) => [panel, panel.show(view, { anew })]));
     shows.get(numbers).then(() => mine === turn && heard(numbers.answer));
+    const ranked = Promise.all(rankings.map((panel) => shows.get(panel))).then(() => mine === turn && makeRoom());
+    Promise.race([Promise.all([ranked, shows.get(requestRows)]), pause(TABLES_WAIT_MS)]).then(reveal);
     Promise.all(glance.map((panel) => shows.get(panel))).then(() => mine === turn && look());
     await Promise.all(shows.values());
   } catch (error) {
@@ -106,6 +111,19 @@ async function show({ anew = false } = {}) {
       $("refresh").setAttribute("aria-busy", "false");
     }
   }
+}
+
+// Where the tables begin depends on what is above them. They are seen once that is known, or has taken too long.
+
+let room = LONGEST_RANKING;
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const reveal = () => $("main").classList.remove("is-arriving");
+
+/** Give the rankings the room that they need, and afterwards never less: filters move nothing. */
+function makeRoom() {
+  const most = Math.max(...rankings.map(({ answer }) => answer?.data.length ?? LONGEST_RANKING));
+  room = $("main").classList.contains("is-arriving") ? most : Math.max(room, most);
+  $("trio").style.setProperty("--rows", room);
 }
 
 /** What panels are asked to show. */
@@ -129,6 +147,7 @@ function complain(error) {
     box.querySelector("button").replaceWith(h("button", { class: "action", type: "button", onclick: reset }, "Show the last 7 days"));
   }
   $("strip").hidden = false;
+  reveal();
   strip.say(box);
   for (const panel of document.querySelectorAll(".panel")) panel.setAttribute("aria-busy", "false"); // none is asked
 }
