@@ -192,7 +192,7 @@ async def top(bot: of.Bot, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> R
 
 @router.get("/bots/{bot}/requests/values", responses=said_of_bot(Answer[list[ValueEntry]]))
 async def values(bot: of.Bot, kept: Kept, asked: Annotated[of.OfValues, Query()]) -> Response:
-    """The values of a filter that exist and hold a text, the most frequent first: what a reader may mean who types it."""
+    """The values of a filter that exist and hold a text, the most frequent first."""
     range_ = of.resolved(asked)
     store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
     found = await analytics.request_values(
@@ -263,7 +263,7 @@ async def _row(kept: Connections, bot: str, topic: RowTopic, asked: of.OfRow) ->
     row = await analytics.row(store, topic, bot, ms, asked.event_id)
     if row is None:
         raise UnknownRow(asked.event_id)
-    times = {name: text(ms, tz) for name in analytics.TIMES if isinstance(ms := row.get(name), int)}
+    times = {name: text(at, tz) for name in analytics.TIMES if isinstance(at := row.get(name), int)}
     return _answer(Range(start_ms=ms, end_ms=ms + 1, tz=tz), {**row, **times}, fresh)
 
 

@@ -70,9 +70,7 @@ class Reader:
     def counted(self, events: Sequence[dict[str, Any]], **fields: str) -> int:
         """How many of these events have these fields and are in the range on show."""
         start, end = (datetime.fromisoformat(self.ends()[name]).timestamp() * 1000 for name in ("from", "to"))
-        return sum(
-            start <= event["event_ms"] < end and fields.items() <= event.items() for event in events
-        )
+        return sum(start <= event["event_ms"] < end and fields.items() <= event.items() for event in events)
 
     def card(self, name: str) -> Locator:
         return self.page.locator(f"[data-card={name}]")

@@ -51,12 +51,17 @@ def request(bot: str, event_ms: int, event_id: str, **fields: Any) -> dict[str, 
     return {"bot_id": bot, "event_ms": event_ms, "event_id": event_id, "endpoint": "api", **fields}
 
 
-def rows(columns: Sequence[str], events: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+def rows(topic: Topic, columns: Sequence[str], events: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """Rows of a raw table; what an event does not name is empty."""
     empty = dict.fromkeys(columns, "") | dict.fromkeys(NUMBERS, 0)
     found = []
     for offset, event in enumerate(events):
-        origin = {"source_epoch": EPOCH, "source_offset": offset, "record_ms": event["event_ms"]}
+        origin = {
+            "source_topic": topic,
+            "source_epoch": EPOCH,
+            "source_offset": offset,
+            "record_ms": event["event_ms"],
+        }
         found.append(tuple({**empty, **origin, **event}[column] for column in columns))
     return found
 
@@ -154,9 +159,7 @@ class Site:
             quiet = [request(QUIET, now_ms - 60 * 24 * HOUR_MS + n * 1000, f"quiet-{n}") for n in range(3)]
             self.requests, self.tokens = busy_requests(now_ms, chance), busy_tokens(now_ms, chance)
             """What is known of the busy bot, whatever the store makes of it."""
-            self._put(
-                requests=[*self.requests, *quiet], tokens=self.tokens, feedback=busy_feedback(now_ms)
-            )
+            self._put(requests=[*self.requests, *quiet], tokens=self.tokens, feedback=busy_feedback(now_ms))
             self._wait()
             running.pop_all()
         return self
@@ -193,7 +196,7 @@ class Site:
                 (Topic.BOT_FEEDBACK, bot_feedback.COLUMNS, feedback),
             ):
                 if events:
-                    await ledger.write_rows(store, topic, rows(columns, events), origin="test")
+                    await ledger.write_rows(store, topic, rows(topic, columns, events), origin="test")
                 await ledger.write_progress(store, [(topic, EPOCH, 0, time.time_ns() // 1_000_000, 0, 0)])
                 await seal(store, topic, partitions=1)
 

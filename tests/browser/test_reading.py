@@ -185,7 +185,7 @@ def test_the_labels_of_the_axis_stand_apart(
     reader.page.set_viewport_size({"width": width, "height": 900})
     reader.open(query="?tz=UTC")
     boxes = [box for box in map(Locator.bounding_box, reader.page.locator("#series .tick text").all()) if box]
-    assert len(boxes) >= 3
+    assert len(boxes) >= 2  # the name of a day takes the room of two clocks
     assert all(a["x"] + a["width"] < b["x"] for a, b in itertools.pairwise(boxes))
 
 
@@ -305,8 +305,8 @@ def test_a_row_opens_to_everything_known_of_it_and_filters(reader: Reader, api: 
         "Conversation": "chat-7",
         "Event": "event-0",
         "Geo database": "Built on 30 Oct 2026",
-        "In Kafka since": f"{NOW:%Y-%m-%d %H:%M:%S}.000, 0 s after the event’s time",
-        "In the store since": f"{NOW + timedelta(seconds=2):%Y-%m-%d %H:%M:%S}.000, 2 s after the event’s time",
+        "In Kafka since": f"{NOW:%Y-%m-%d %H:%M:%S}.000, 0 s later",
+        "In the store since": f"{NOW + timedelta(seconds=2):%Y-%m-%d %H:%M:%S}.000, 2 s later",
         "Kafka record": "bot_requests, partition 3, offset 12,345",
         "User agent": "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
     }

@@ -668,7 +668,7 @@ def test_a_row_is_found_by_its_time_and_id_with_all_that_is_known_of_it(api: Api
         "cached_input_tokens": 0,
         "reasoning_output_tokens": None,
         "record_time": "2026-01-01T05:45:00.250+05:45",
-        "source_topic": "bot_requests",
+        "source_topic": "token_usages",
         "source_partition": 3,
         "source_offset": 12,
     }

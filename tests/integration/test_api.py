@@ -202,7 +202,13 @@ def test_every_answer_is_the_oracles_whatever_is_sealed_and_what_is_not(api: Api
             agreement.summary(asked, filters)
             agreement.request_series(asked, filters)
             agreement.top(asked, random.choice(("endpoint", "country", "city", "page_url")), 2, filters)
-            for by, contains in (("ip", "2.3"), ("ip", ""), ("region", "ÎLE"), ("city", "o"), ("browser", "x")):
+            for by, contains in (
+                ("ip", "2.3"),
+                ("ip", ""),
+                ("region", "ÎLE"),
+                ("city", "o"),
+                ("browser", "x"),
+            ):
                 agreement.values(asked, by, contains, random.choice((1, 3, 1000)), filters)
         agreement.token_series(asked, random.choice(({}, of_usages)))
         agreement.summary(asked, {**of_requests, **of_usages})
@@ -273,7 +279,8 @@ def put_many(api: Api, bot: str, count: int) -> None:
             """INSERT INTO footfall.bot_requests (bot_id, event_ms, event_id, endpoint, chat_id, ip, country, region,
                 city, browser, client_class, timezone, page_url, source_topic, source_offset, record_ms)
             SELECT {bot:String}, {start:Int64} + 100 * number, concat('e', toString(number)), 'widget',
-                toString(number % 1000), IPv4NumToString(toUInt32(167772160 + number)), 'DE', 'Bavaria', 'Munich', 'Firefox', 'person', 'Europe/Berlin',
+                toString(number % 1000), IPv4NumToString(toUInt32(167772160 + number)), 'DE', 'Bavaria', 'Munich',
+                'Firefox', 'person', 'Europe/Berlin',
                 concat('https://example.com/', toString(number)), 'bot_requests', number, {start:Int64}
             FROM numbers({count:UInt64})""",
             {"bot": bot, "start": T0, "count": count},

@@ -29,7 +29,7 @@ function instants(row) {
 const after = (name) => (row) => {
   const [at, event] = [moment(row[name]), moment(row.time)];
   const late = at.ms - event.ms;
-  return `${at.text.slice(0, 23).replace("T", " ")}, ${late < 0 ? `${lasting(-late)} before` : `${lasting(late)} after`} the event’s time`;
+  return `${at.text.slice(0, 23).replace("T", " ")}, ${late < 0 ? `${lasting(-late)} earlier` : `${lasting(late)} later`}`;
 };
 const built = (row) => (row.geo_built_at === null ? "None was used" : `Built on ${write.date(moment(row.geo_built_at).wall)}`);
 const amount = (name) => (row) => (row[name] === null ? "Not said" : integer(row[name]));
