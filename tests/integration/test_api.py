@@ -202,12 +202,15 @@ def test_every_answer_is_the_oracles_whatever_is_sealed_and_what_is_not(api: Api
             agreement.summary(asked, filters)
             agreement.request_series(asked, filters)
             agreement.top(asked, random.choice(("endpoint", "country", "city", "page_url")), 2, filters)
-            for by, contains in (
-                ("ip", "2.3"),
-                ("ip", ""),
-                ("region", "ÎLE"),
-                ("city", "o"),
-                ("browser", "x"),
+            for by, contains in random.sample(
+                (
+                    ("ip", "2.3"),
+                    ("ip", ""),
+                    ("region", "ÎLE"),
+                    ("city", "o"),
+                    ("browser", "x"),
+                ),
+                2,
             ):
                 agreement.values(asked, by, contains, random.choice((1, 3, 1000)), filters)
         agreement.token_series(asked, random.choice(({}, of_usages)))
