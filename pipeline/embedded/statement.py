@@ -40,12 +40,14 @@ _SUSPICIOUS = re.compile(rb"file|python|executable|http|embeddedrocksdb|\\", re.
 class InlineInsert:
     """An INSERT whose rows follow its text.
 
-    `statement` is the text without its FORMAT clause, `data_start` where in the whole text the rows begin.
+    `statement` is the text up to its SETTINGS or FORMAT clause, `settings` the former, if there is one, `data_start`
+    where in the whole text the rows begin.
     """
 
     statement: bytes
     format: str
     data_start: int
+    settings: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,26 +80,35 @@ def inline_insert(text: bytes, *, is_complete: bool) -> InlineInsert | None:
     first = next(tokens, None)
     if first is None or not first.is_word(b"INSERT"):
         return None
+    before = first
+    end_of_head: int | None = None
     for token in tokens:
         if token.depth:
             continue
+        if token.is_word(b"SETTINGS") and before.text not in (b"INTO", b"TABLE", b"."):
+            end_of_head = token.start
+        before = token
         if token.is_word(b"SELECT", b"WITH", b"INFILE", b"WATCH"):
             return None
         if token.is_word(b"VALUES"):
+            head = end_of_head or token.start
             return InlineInsert(
-                statement=text[: token.start].strip(),
+                statement=text[:head].strip(),
                 format="Values",
                 data_start=token.end,
+                settings=text[head : token.start].strip(),
             )
         if token.is_word(b"FORMAT"):
             name = next(tokens, None)
             # The name may go on in the part of the text that has not come yet.
             if name is None or name.kind != "word" or (name.end == len(text) and not is_complete):
                 return None
+            head = end_of_head or token.start
             return InlineInsert(
-                statement=text[: token.start].strip(),
+                statement=text[:head].strip(),
                 format=text[name.start : name.end].decode(),
                 data_start=_skip_line_end(text, name.end),
+                settings=text[head : token.start].strip(),
             )
     return None
 

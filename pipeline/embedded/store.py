@@ -335,17 +335,13 @@ class _Front:
         body: AsyncIterator[bytes],
         reply: _Reply,
     ) -> None:
-        """Feed the body to the engine as it arrives.
-
-        Of an insert that ends before its body does, nothing stays but what ClickHouse had made into parts
-        already; up to a million rows are one part.
-        """
+        """Gather the body, and have the engine write it when it is complete; up to a million rows are one part."""
         session = request.session(self._engine)
 
         def begin() -> None:
             session.open()
             session.set({f"param_{name}": value for name, value in request.bound.items()})
-            session.begin_insert(insert.statement, input_format=insert.format)
+            session.begin_insert(insert.statement, settings=insert.settings, input_format=insert.format)
             if first:
                 session.append(first)
 

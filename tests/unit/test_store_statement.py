@@ -23,10 +23,17 @@ from pipeline.embedded.statement import inline_insert, output_format, reaches_ou
             b"x",
         ),
         (
-            b"INSERT INTO t SETTINGS x = 'FORMAT CSV' FORMAT TSV\nx",
-            b"INSERT INTO t SETTINGS x = 'FORMAT CSV'",
+            b'INSERT INTO "settings" FORMAT TSV\nx',
+            b'INSERT INTO "settings"',
             "TSV",
             b"x",
+        ),
+        (b"INSERT INTO settings FORMAT TSV\nx", b"INSERT INTO settings", "TSV", b"x"),
+        (
+            b"INSERT INTO db.settings (settings) VALUES (1)",
+            b"INSERT INTO db.settings (settings)",
+            "Values",
+            b" (1)",
         ),
         (
             b"-- FORMAT a\n/* VALUES */ INSERT INTO t FORMAT TSV\nx",
@@ -40,6 +47,20 @@ def test_an_insert_ends_where_its_rows_begin(text: bytes, statement: bytes, name
     insert = inline_insert(text, is_complete=True)
     assert insert is not None
     assert (insert.statement, insert.format, text[insert.data_start :]) == (statement, name, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        (b"INSERT INTO t (a) SETTINGS x = 'FORMAT CSV' FORMAT TSV\nx", b"SETTINGS x = 'FORMAT CSV'"),
+        (b"INSERT INTO t (a) settings x = 1, y = 2 VALUES (1)", b"settings x = 1, y = 2"),
+        (b"INSERT INTO t (a) FORMAT TSV\nx", b""),
+    ],
+)
+def test_its_settings_stand_by_themselves(text: bytes, settings: bytes) -> None:
+    insert = inline_insert(text, is_complete=True)
+    assert insert is not None
+    assert (insert.statement, insert.settings) == (b"INSERT INTO t (a)", settings)
 
 
 @pytest.mark.parametrize(
