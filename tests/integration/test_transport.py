@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
-import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -18,35 +15,20 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
 from clickhouse.client import Store
-from pipeline import insist, transport
-from pipeline.app import App
-from pipeline.batches import Batch, batches
-from pipeline.config import Settings
-from pipeline.enrich import Geography
+from pipeline import insist
+from pipeline.batches import Batch
 from pipeline.errors import RestartNeeded
-from pipeline.topics import ensure_topics
 from pipeline.worker import Health, StoreClock, Watcher
 from schemas.topics import Topic
-from tests.builders import NOW_MS, event
+from tests.builders import event
 from tests.fake_store import FakeStore
+from tests.group import PARTITIONS, Group, Running, eventually, stages
 from tests.kafka import Kafka
-from tests.records import Outgoing, committed, end_offsets, everything_in, publish
+from tests.records import Outgoing, everything_in, publish
 
 pytestmark = pytest.mark.kafka
 
-REQUESTS, USAGES, FEEDBACK = Topic.BOT_REQUESTS, Topic.TOKEN_USAGES, Topic.BOT_FEEDBACK
-PARTITIONS = 8
-numbers = itertools.count()
-
-
-class FakeGeography:
-    build_seconds = 0
-
-    def lookup(self, ip: str) -> tuple[str, str, str]:
-        return "", "", ""
-
-    def refresh(self, now: float) -> None:
-        pass
+REQUESTS, FEEDBACK = Topic.BOT_REQUESTS, Topic.BOT_FEEDBACK
 
 
 class FakeLedger(FakeStore):
@@ -61,116 +43,6 @@ class FakeLedger(FakeStore):
         return {partition: given[partition] for partition in partitions if partition in given}
 
 
-class Group:
-    """Topics and a consumer group of their own, and the workers that a test starts in it."""
-
-    def __init__(self, kafka: Kafka) -> None:
-        self.bootstrap = kafka.bootstrap
-        self.name = f"transport{os.getpid()}-{next(numbers)}"
-        self.settings = Settings(
-            broker=kafka.bootstrap,
-            topic_prefix=f"{self.name}.",
-            consumer_group=self.name,
-            broker_session_timeout_seconds=6,
-        )
-
-    def topic(self, topic: Topic | str) -> str:
-        return f"{self.name}.{topic}"
-
-    async def publish(
-        self, count: int, *, topic: Topic = REQUESTS, partitions: Sequence[int] = range(PARTITIONS)
-    ) -> None:
-        """Append so many events, in turn to each of the partitions."""
-        turns = itertools.cycle(partitions)
-        values = [event(topic, event_id=str(next(numbers)), event_time=NOW_MS) for _ in range(count)]
-        records = [Outgoing(topic=self.topic(topic), value=value, partition=next(turns)) for value in values]
-        await asyncio.to_thread(publish, self.bootstrap, records)
-
-    async def committed(self, topic: Topic = REQUESTS) -> dict[int, int | None]:
-        return await asyncio.to_thread(committed, self.bootstrap, self.name, self.topic(topic))
-
-    async def has_committed_zero(self) -> bool:
-        return set((await self.committed()).values()) == {0}
-
-    async def ends(self, topic: Topic = REQUESTS) -> dict[int, int]:
-        return await asyncio.to_thread(end_offsets, self.bootstrap, self.topic(topic))
-
-    @asynccontextmanager
-    async def worker(
-        self,
-        on_batch: Callable[[Running, Batch], Awaitable[None]] | None = None,
-        store: FakeStore | None = None,
-    ) -> AsyncIterator[Running]:
-        """A Faust app whose agents hand each batch to `on_batch`; without one they acknowledge it."""
-        await ensure_topics(self.settings.broker_connection(), prefix=self.settings.topic_prefix)
-        store = store or FakeLedger()
-        app = App(
-            self.settings,
-            store=cast(Store, store),
-            geography=cast(Geography, FakeGeography()),
-            worker=f"{self.name}-{next(numbers)}",
-            now_ms=lambda: NOW_MS,
-        )
-        running = Running(app, store)
-
-        def listen(topic: Topic) -> None:
-            @app.agent(app.source(topic), concurrency=1, name=topic.value)
-            async def agent(stream: Any) -> None:
-                async for batch in batches(stream):
-                    running.batches.append(batch)
-                    if on_batch is None:
-                        batch.acknowledge()
-                    else:
-                        await on_batch(running, batch)
-
-        for topic in Topic:
-            listen(topic)
-        app.finalize()
-        await app.start()
-        try:
-            yield running
-        finally:
-            await asyncio.wait_for(app.stop(), 30)
-
-
-class Running:
-    """A started app and the batches that its agents were given."""
-
-    def __init__(self, app: App, store: FakeStore) -> None:
-        self.app = app
-        self.store = store
-        self.batches: list[Batch] = []
-
-    @property
-    def consumer(self) -> transport.Consumer:
-        return self.app.batch_consumer
-
-    def of(self, topic: Topic) -> list[Batch]:
-        return [batch for batch in self.batches if batch.topic.endswith(f".{topic}")]
-
-    def offsets(self, topic: Topic = REQUESTS) -> dict[int, list[int]]:
-        """Offsets in the order of their delivery, by partition."""
-        offsets: dict[int, list[int]] = {}
-        for batch in self.of(topic):
-            for partition, records in batch.partitions.items():
-                offsets.setdefault(partition, []).extend(record.offset for record in records)
-        return offsets
-
-    def delivered(self, topic: Topic = REQUESTS) -> int:
-        return sum(map(len, self.offsets(topic).values()))
-
-
-async def eventually(holds: Callable[[], Any], what: str, seconds: float = 20) -> None:
-    """Return when it holds; it may be a coroutine."""
-    async with asyncio.timeout(seconds):
-        while True:
-            answer = holds()
-            if await answer if asyncio.iscoroutine(answer) else answer:
-                return
-            await asyncio.sleep(0.05)
-    pytest.fail(what)
-
-
 @pytest.fixture
 def group(kafka: Kafka) -> Group:
     return Group(kafka)
@@ -181,7 +53,7 @@ def group(kafka: Kafka) -> Group:
 
 def test_a_poll_is_one_delivery_per_topic_with_the_records_of_all_partitions(group: Group) -> None:
     async def run() -> None:
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         for topic in Topic:
             await group.publish(800, topic=topic)
         async with group.worker() as worker:
@@ -215,7 +87,7 @@ def test_what_comes_in_between_two_polls_is_gathered(group: Group) -> None:
 
 def test_a_record_keeps_its_key_value_and_time(group: Group) -> None:
     async def run() -> None:
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         name = group.topic(REQUESTS)
         sent = [
             Outgoing(topic=name, value=b"\xff\x00", key=b"k", partition=0),
@@ -285,7 +157,7 @@ def test_what_is_committed_is_what_was_acknowledged(group: Group) -> None:
             if is_open:
                 batch.acknowledge()
 
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         await group.publish(80)
         async with group.worker(acknowledge_when_open) as worker:
             await eventually(lambda: worker.delivered() == 80, "the first records")
@@ -306,7 +178,7 @@ def test_what_is_committed_is_what_was_acknowledged(group: Group) -> None:
 
 def test_each_partition_goes_on_where_the_ledger_says_and_that_is_committed(group: Group) -> None:
     async def run() -> None:
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         await group.publish(80)
         held = {0: 10, 1: 3, 2: 9}
 
@@ -332,7 +204,7 @@ def test_each_partition_goes_on_where_the_ledger_says_and_that_is_committed(grou
 
 def test_what_kafka_has_committed_does_not_matter(group: Group) -> None:
     async def run() -> None:
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         await group.publish(80)
         async with group.worker() as worker:
             await eventually(lambda: worker.delivered() == 80, "all")
@@ -350,7 +222,7 @@ def test_what_kafka_has_committed_does_not_matter(group: Group) -> None:
 
 def test_offsets_that_the_broker_has_no_more_are_passed_over(group: Group) -> None:
     async def run() -> None:
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         await group.publish(20, partitions=[0, 1])
         admin = AIOKafkaAdminClient(bootstrap_servers=group.bootstrap)
         await admin.start()
@@ -377,7 +249,7 @@ def test_nothing_is_delivered_before_the_ledger_has_answered(
     monkeypatch.setattr(insist, "LONGEST_PAUSE_SECONDS", 0.01)
 
     async def run() -> None:
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         await group.publish(8)
         store = FakeLedger()
         store.queries_failing = 10**6
@@ -399,7 +271,7 @@ def test_batches_of_an_old_assignment_are_not_current_and_acknowledge_nothing(gr
         async def nothing(_: Running, batch: Batch) -> None:
             pass
 
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         await group.publish(80)
         async with group.worker(nothing) as first:
             await eventually(lambda: first.delivered() == 80, "the records")
@@ -491,14 +363,7 @@ def test_an_end_of_a_transaction_is_no_lag_and_what_was_aborted_is_not_delivered
 
 def test_an_agents_whole_way_leaves_everything_once_over_workers_that_end(group: Group) -> None:
     async def run() -> None:
-        async def stages(running: Running, batch: Batch) -> None:
-            flow = next(flow for flow in running.app.flows.values() if flow.source == batch.topic)
-            decoded = flow.decode(batch)
-            await running.app.refuse(decoded)
-            rows = flow.enrich(decoded)
-            await flow.flush(decoded, rows, flow.window(decoded, rows))
-
-        await ensure_topics(group.settings.broker_connection(), prefix=group.settings.topic_prefix)
+        await group.ensure_topics()
         store, total = FakeStore(), 0
         for _ in range(3):
             await group.publish(200)
