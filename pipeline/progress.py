@@ -63,3 +63,19 @@ class Progress:
     def lag(self) -> int:
         """Records appended and not yet durable."""
         return sum(partition.lag for partition in self.partitions.values())
+
+
+class Watchdog:
+    """Notices what should move and does not."""
+
+    def __init__(self, *, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._since: dict[str, float] = {}
+
+    def hanging(self, now: float, waiting: Mapping[str, float]) -> list[str]:
+        """What has stood still for too long, given what should move now and when it last did, in seconds of one clock.
+
+        The time counts from when it first should have: what had nothing to do has not stood still.
+        """
+        self._since = {what: max(self._since.get(what, now), moved) for what, moved in waiting.items()}
+        return [what for what, since in self._since.items() if now - since > self._patience_seconds]

@@ -7,6 +7,7 @@ import gc
 import importlib
 import logging
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +27,7 @@ from pipeline.browser import warm_up
 from pipeline.config import Settings
 from pipeline.enrich import Geography
 from pipeline.errors import Misconfigured, RestartNeeded, Unavailable
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Watchdog
 from pipeline.seal import seal
 from pipeline.topics import (
     broker_answers,
@@ -212,7 +213,7 @@ class Watcher:
         self._health = health
         self._clock = clock
         self._progress = Progress()
-        self._stuck_since: float | None = None
+        self._watchdog = Watchdog(patience_seconds=WATCHDOG_SECONDS)
         self._store_problem: str | None = None
         """Why the store did not answer the last look at it."""
 
@@ -295,22 +296,20 @@ class Watcher:
             await self._try_store(ledger.write_progress(self._store, rows))
 
     def _watch_for_standstill(self, is_resumed: bool) -> None:
-        now = time.monotonic()
-        lagging = {topic for (topic, _), progress in self._progress.partitions.items() if progress.lag}
-        hanging = [
-            flow.source
-            for flow in self._app.flows.values()
-            if flow.topic in lagging and now - flow.last_flush > WATCHDOG_SECONDS
-        ]
-        is_away = "store" in self._health.waiting_for or "broker" in self._health.waiting_for
-        stands_still = not is_away and (not is_resumed or bool(hanging))
-        if not stands_still:
-            self._stuck_since = None
-        elif self._stuck_since is None:
-            self._stuck_since = now
-        elif now - self._stuck_since > WATCHDOG_SECONDS:
-            what = "no partitions were assigned" if not is_resumed else f"nothing was written of {hanging}"
-            raise RestartNeeded(f"broker and store answer, but {what} for {WATCHDOG_SECONDS:.0f} s")
+        waiting: dict[str, float] = {}
+        if "store" in self._health.waiting_for or "broker" in self._health.waiting_for:
+            pass  # it is not this process that hangs
+        elif not is_resumed:
+            waiting["no partitions were assigned"] = 0.0
+        else:
+            lagging = {topic for (topic, _), progress in self._progress.partitions.items() if progress.lag}
+            for flow in self._app.flows.values():
+                if flow.topic in lagging:
+                    waiting[f"nothing was written of {flow.source}"] = flow.last_flush
+        if hanging := self._watchdog.hanging(time.monotonic(), waiting):
+            raise RestartNeeded(
+                f"broker and store answer, but for {WATCHDOG_SECONDS:.0f} s {' and '.join(hanging)}"
+            )
 
     async def check_epochs(self) -> None:
         """Notice a topic that was made anew: its offsets have begun again."""
@@ -364,7 +363,7 @@ class Watcher:
             async with asyncio.timeout(seconds):
                 answer = await work
         except (StoreError, TimeoutError) as error:
-            metrics.STORE_ERRORS.labels(code=getattr(error, "code", 0)).inc()
+            metrics.STORE_ERRORS.labels(code=getattr(error, "label", "0")).inc()
             self._store_problem = str(error) or f"no answer for {seconds:.0f} s"
             log.warning("the store does not do as asked, trying again: %s", self._store_problem)
             return None
@@ -395,7 +394,7 @@ async def _until(stop: asyncio.Event, health: Health, part: str, work: Callable[
             health.note(part, None)
             return result
         try:
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311 - spreads retries, guards nothing
                 await stop.wait()
         except TimeoutError:
             pause = min(2 * pause, RETRY_SECONDS)

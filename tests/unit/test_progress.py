@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.progress import MAX_OBSERVATIONS, PartitionProgress, Progress
+from pipeline.progress import MAX_OBSERVATIONS, PartitionProgress, Progress, Watchdog
 
 # One turn each: some records are appended, some become durable, then the broker is asked (or not).
 turns = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=60)
@@ -126,3 +128,36 @@ def test_a_worker_far_behind_that_keeps_pace_keeps_promising() -> None:
         promised.append(progress.caught_up_through_ms)
     assert all(now - behind >= moment for now, moment in enumerate(promised[behind:], behind + 1))
     assert promised[-1] > 6_000 - 2 * behind
+
+
+# --- the watchdog
+
+MOVING, STILL = "nothing was written of a", "nothing was written of b"
+
+
+def looks(*waiting: Mapping[str, float]) -> list[list[str]]:
+    """What a watchdog of 60 s says when it looks every 10 s and this should move, with when it last did."""
+    watchdog = Watchdog(patience_seconds=60)
+    return [watchdog.hanging(1000 + 10 * number, now) for number, now in enumerate(waiting)]
+
+
+def test_what_should_move_and_does_not_is_named_after_its_time_and_not_before() -> None:
+    assert looks(*[{STILL: 990.0}] * 8) == [*[[]] * 7, [STILL]]
+
+
+def test_of_two_the_one_that_moves_is_not_named() -> None:
+    said = looks(*[{STILL: 0.0, MOVING: 1000.0 + 10 * number} for number in range(8)])
+    assert said == [*[[]] * 7, [STILL]]
+
+
+def test_what_had_nothing_to_do_for_long_has_not_stood_still() -> None:
+    assert looks(*[{}] * 100, *[{STILL: 0.0}] * 7) == [[]] * 107
+
+
+def test_after_store_or_broker_were_away_the_time_begins_again() -> None:
+    assert looks(*[{STILL: 0.0}] * 7, {}, *[{STILL: 0.0}] * 7) == [[]] * 15
+
+
+def test_whatever_moves_now_and_then_is_never_named() -> None:
+    moved = [1000.0 + 50 * (number // 5) for number in range(100)]
+    assert not any(looks(*[{MOVING: at} for at in moved]))
