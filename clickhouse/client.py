@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,14 @@ import lz4.frame
 import msgspec
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError
+
+_STATUS = re.compile(r"HTTP driver received HTTP status (\d{3})")
+"""How the driver begins to say that an error is not ClickHouse's own."""
+_NOT_LET_IN = {192, 193, 194, 497, 516}
+"""Unknown user, wrong or missing password, access denied, authentication failed."""
+_ADVICE = (
+    "The store does not let us in: check --clickhouse-user, --clickhouse-password-file and the user's grants."
+)
 
 Parameters = Mapping[str, object]
 Settings = Mapping[str, object]
@@ -34,12 +43,19 @@ INSERT_SETTINGS: Settings = {
 class StoreError(Exception):
     """The store did not do as asked, or is away. Any such error may pass, so the caller retries.
 
-    `code` is ClickHouse's own number, 0 when it never answered.
+    `code` is ClickHouse's own number, 0 when it gave none; `status` then is that of the HTTP answer, which may be that
+    of a proxy before it, and 0 when nobody answered.
     """
 
-    def __init__(self, message: str, code: int = 0) -> None:
+    def __init__(self, message: str, code: int = 0, *, status: int = 0) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
+
+    @property
+    def label(self) -> str:
+        """What metrics call it: `241`, `http_503`, or `0`."""
+        return f"http_{self.status}" if self.status else str(self.code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +78,13 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise StoreError(
-            str(error).strip() or type(error).__name__, getattr(error, "code", None) or 0
-        ) from error
+        message = str(error).strip() or type(error).__name__
+        code = getattr(error, "code", None) or 0
+        answered = _STATUS.match(message)
+        status = int(answered[1]) if answered and not code else 0
+        if code in _NOT_LET_IN or status in (401, 403):
+            message = f"{_ADVICE} It says: {message}"
+        raise StoreError(message, code, status=status) from error
 
 
 @cache

@@ -55,7 +55,7 @@ class Insistence:
     def _note(self, error: Exception) -> None:
         self.failures += 1
         if isinstance(error, StoreError):
-            metrics.STORE_ERRORS.labels(code=error.code).inc()
+            metrics.STORE_ERRORS.labels(code=error.label).inc()
         if self.problem is None:
             log.warning("the %s does not do as asked, trying again until it does: %s", self.side, error)
         self.problem = str(error)

@@ -50,7 +50,7 @@ FLUSH_SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
 STORE_ERRORS = Counter(
-    "footfall_store_errors", "Failed requests to the store, by ClickHouse's code.", ["code"]
+    "footfall_store_errors", "Failed requests to the store, by ClickHouse's code, or else HTTP's.", ["code"]
 )
 CONSUMER_LAG = Gauge(
     "footfall_consumer_lag_records", "Records appended and not yet durable.", ["topic", "partition"]

@@ -42,10 +42,7 @@ async def migrate(
             raise Refused(str(error)) from error
         except StoreError as error:
             if error.code == _AUTHENTICATION_FAILED:
-                raise Misconfigured(
-                    f"ClickHouse does not accept user {address.user!r}: check --clickhouse-user and "
-                    f"--clickhouse-password-file. It says: {error}"
-                ) from error
+                raise Misconfigured(f"ClickHouse does not accept user {address.user!r}. {error}") from error
             if error.code:
                 raise Refused(f"the store refuses: {error}") from error
             waited = time.monotonic() - begun

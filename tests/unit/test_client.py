@@ -1,0 +1,76 @@
+"""The connection to ClickHouse: what becomes of a refusal."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from clickhouse.client import StoreAddress, StoreError, connect
+from tests.kafka import free_port
+
+
+def refused(status: int, code: int, text: str) -> StoreError:
+    """The error of a client whose first request is answered like this."""
+
+    async def refuse(_: web.Request) -> web.Response:
+        headers = {"X-ClickHouse-Exception-Code": str(code)} if code else {}
+        return web.Response(status=status, text=text, headers=headers)
+
+    async def run() -> None:
+        app = web.Application()
+        app.router.add_route("*", "/", refuse)
+        runner, port = web.AppRunner(app), free_port()
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            async with connect(StoreAddress(url=f"http://127.0.0.1:{port}")):
+                pass
+        finally:
+            await runner.cleanup()
+
+    with pytest.raises(StoreError) as caught:
+        asyncio.run(run())
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "label"),
+    [
+        (401, 0, "http_401"),
+        (403, 0, "http_403"),
+        (429, 0, "http_429"),
+        (500, 0, "http_500"),
+        (503, 0, "http_503"),
+        (403, 516, "516"),
+        (500, 241, "241"),
+        (500, 243, "243"),
+        (500, 252, "252"),
+    ],
+)
+def test_an_error_is_known_by_clickhouses_code_or_else_by_its_status(
+    status: int, code: int, label: str
+) -> None:
+    error = refused(status, code, "what it says")
+    assert (error.code, error.label) == (code, label)
+    assert "what it says" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "is_advised"),
+    [(401, 0, True), (403, 0, True), (403, 516, True), (500, 497, True), (503, 0, False), (500, 252, False)],
+)
+def test_who_is_not_let_in_is_told_what_to_check(status: int, code: int, is_advised: bool) -> None:
+    advice = "check --clickhouse-user, --clickhouse-password-file and the user's grants"
+    assert (advice in str(refused(status, code, "no"))) == is_advised
+
+
+def test_where_nobody_answers_there_is_neither_code_nor_status() -> None:
+    async def run() -> None:
+        async with connect(StoreAddress(url=f"http://127.0.0.1:{free_port()}")):
+            pass
+
+    with pytest.raises(StoreError) as caught:
+        asyncio.run(run())
+    assert (caught.value.code, caught.value.status, caught.value.label) == (0, 0, "0")
