@@ -1,6 +1,7 @@
 -- What partitions of a topic's earlier lives held when a worker last looked, and no ledger row covers: the broker has it no
--- more. Reads progress, and the heads of the ledger.
-SELECT toString(epoch), partition, greatest(reached, end_offset - lag) AS position, end_offset
+-- more. Reads progress, and the heads of the ledger. Where both speak the ledger holds: a store that was restored may have
+-- lost what a worker had reached. So the end of a transaction that was the log's last counts as unread.
+SELECT toString(epoch), partition, if(reached > 0, reached, end_offset - lag) AS position, end_offset
 FROM footfall.progress FINAL
 LEFT JOIN
 (

@@ -347,13 +347,14 @@ def test_what_retention_took_is_explained_and_said(deployed: Callable[[Scenario]
     deployed(scenario)
 
 
+@pytest.mark.parametrize("lag", [2, 0], ids=["unread", "read, but the store was restored to before that"])
 def test_what_a_deleted_topic_held_is_explained_and_rows_of_a_cut_off_write_are_said(
-    deployed: Callable[[Scenario], None],
+    deployed: Callable[[Scenario], None], lag: int
 ) -> None:
     async def scenario(deployment: Deployment) -> None:
         await deployment.fill()
         # The last that was seen of it: two records more, of which one was written, and no ledger row.
-        await ledger.write_progress(deployment.store, [(REQUESTS.value, EPOCH, 0, 0, 2, 64)])
+        await ledger.write_progress(deployment.store, [(REQUESTS.value, EPOCH, 0, 0, lag, 64)])
         await _write_row_alone(deployment, REQUESTS, offset=62)
         # And one more, that came after that.
         await _write_row_alone(deployment, REQUESTS, offset=64)
