@@ -49,8 +49,8 @@ function face(name, data, view) {
 function unique(n, thing, isExact) {
   const once = `Each ${thing} counts once in the whole range, so the counts of single days may add up to more.`;
   return isExact
-    ? { raw: String(n), text: compact(n), small: "exact", exactly: `${integer(n)}, exact. ${once}` }
-    : { raw: String(n), text: `≈ ${compact(n)}`, small: "estimated", exactly: `about ${integer(n)}, estimated: there are too many to hold each one. ${once}` };
+    ? { raw: String(n), text: compact(n), small: n ? "exact, each once" : "exact", exactly: `${integer(n)}, exact. ${once}` }
+    : { raw: String(n), text: `≈ ${compact(n)}`, small: "estimated, each once", exactly: `about ${integer(n)}, estimated: there are too many to hold each one. ${once}` };
 }
 
 /** A vote's share of all that hold. */

@@ -10,6 +10,7 @@ import { REQUEST_FILTERS, TOKEN_FILTERS, chosen } from "./state.js";
 const HEIGHT = 208;
 const ABOVE = 8;
 const BELOW = 22;
+const LEFT = 45; // of most charts: all have the labels that fit beside it, so that those side by side have the same
 
 /** Requests Over Time. `pick(from, to)` is told the range that a reader drags over, clicks or confirms. */
 export const requestsOverTime = (root, pick) =>
@@ -37,7 +38,7 @@ function overTime(root, pick, { path, names, label, parts, said, none }) {
       const side = root.querySelector(".side");
       side.title = side.textContent = [
         ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : most ? `peak ${compact(most)}` : none,
-        ...(most && bars.some(({ isOpen }) => isOpen) ? ["current bar unfinished"] : []),
+        ...(most && !ignored.length && bars.some(({ isOpen }) => isOpen) ? ["current bar unfinished"] : []),
       ].join(", ");
       panel.bars = bars;
       chart.show(answer.data.interval, bars, most);
@@ -106,7 +107,7 @@ class Bars {
       s("g", { class: value ? "grid" : "grid base" },
         s("line", { x1: left, x2: width, y1: y(value), y2: y(value) }),
         s("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, axis(value))));
-    const ticks = labels(this.#interval, bars, width - left).map(({ index, text }) => {
+    const ticks = labels(this.#interval, bars, width - Math.max(left, LEFT)).map(({ index, text }) => {
       const room = text.length * 7 + 4;
       const fits = x(index) + room < width;
       return s("g", { class: "tick" },

@@ -9,7 +9,7 @@ import { DAY_MS, between, briefly, count, filterName, inZone, isMidnight, lastin
 import { Strip, findings } from "./insights.js";
 import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
-import { ranking } from "./rankings.js";
+import { LONGEST_RANKING, ranking } from "./rankings.js";
 import { DEFAULT_RANGE, PRESETS, RANKED, address, browserZone, read, toggled } from "./state.js";
 import { requestsTable, tokensTable } from "./tables.js";
 import { Values } from "./values.js";
@@ -18,8 +18,7 @@ import { welcome } from "./welcome.js";
 const BEHIND_IS_SLOW_MS = 60_000;
 const ASKED_LONG_AGO_MS = 60_000;
 const AGES_EVERY_MS = 10_000;
-const TABLES_WAIT_MS = 1_000;
-const LONGEST_RANKING = 12; // ten values, other, unknown
+const TABLES_WAIT_MS = 2_000;
 
 let state = read(location);
 let resolved = null; // {key, ends, from, to, now}: the range as the server understood it
@@ -89,6 +88,7 @@ async function show({ anew = false } = {}) {
       const [from, to] = [moment(range.from), moment(range.to)];
       const now = { ms: answeredAt, wall: new Date(answeredAt + (to.wall.getTime() - to.ms)) };
       resolved = { key, ends, from, to, now };
+      $("main").classList.remove("is-lost");
       freshness = { answer, at: Date.now() };
       drawFreshness();
     }
@@ -147,6 +147,7 @@ function complain(error) {
     box.querySelector("button").replaceWith(h("button", { class: "action", type: "button", onclick: reset }, "Show the last 7 days"));
   }
   $("strip").hidden = false;
+  $("main").classList.toggle("is-lost", !resolved);
   reveal();
   strip.say(box);
   for (const panel of document.querySelectorAll(".panel")) panel.setAttribute("aria-busy", "false"); // none is asked

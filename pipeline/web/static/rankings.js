@@ -6,7 +6,10 @@ import { compact, count, country, filterValue, integer, share } from "./format.j
 import { Panel } from "./panel.js";
 import { REQUEST_FILTERS, TOKEN_FILTERS, chosen } from "./state.js";
 
-const SHOWN = 10;
+const SHOWN = 8;
+
+/** The most that a ranking may have: its values, other and unknown. */
+export const LONGEST_RANKING = SHOWN + 2;
 
 const unit = (one) => ({ said: (n) => count(n, one), none: `No ${one}s in this range.` });
 const REQUESTS = { path: "requests/top", names: REQUEST_FILTERS, amount: ({ requests }) => requests, ...unit("request") };

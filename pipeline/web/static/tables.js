@@ -21,8 +21,8 @@ const number = (name) => (row) => integer(row[name]);
 /** An instant on both clocks. */
 function instants(row) {
   const { text: said, offset, ms } = moment(row.time);
-  const utc = new Date(ms).toISOString().replace("T", " ").slice(0, 23);
-  return offset === "+00:00" ? `${utc} UTC` : `${said.replace("T", " ")}, which is ${utc} UTC`;
+  const [here, utc] = [said.slice(0, 23).replace("T", " "), new Date(ms).toISOString().slice(0, 19).replace("T", " ")];
+  return offset === "+00:00" ? `${here} UTC` : `${here}, ${utc.slice(0, 10) === here.slice(0, 10) ? utc.slice(11) : utc} UTC`;
 }
 
 /** A later instant, and how much later. */
@@ -158,7 +158,8 @@ class Table {
       this.rows.append(h("tr", { class: "none" }, h("td", { colspan: this.columns.length + 1 }, why)));
     }
     const before = (this.#cursors.length - 1) * PAGE_ROWS;
-    this.position.textContent = rows.length ? `Rows ${integer(before + 1)}–${integer(before + rows.length)}${next ? "" : ", the last"}` : "";
+    const these = rows.length === 1 ? `Row ${integer(before + 1)}` : `Rows ${integer(before + 1)}–${integer(before + rows.length)}`;
+    this.position.textContent = rows.length ? `${these}${next ? "" : ", the last"}` : "";
     // Pages of one list are equally high, so that the buttons stay under the pointer.
     this.root.classList.toggle("is-paged", this.#cursors.length > 1 || next !== null);
     this.first.setAttribute("aria-disabled", String(this.#cursors.length < 2));
