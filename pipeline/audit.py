@@ -17,16 +17,25 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Final
-
-import msgspec
 
 from clickhouse import audit, sealing
 from clickhouse.audit import Chain, Range, Source
 from clickhouse.client import Store
+from pipeline.audit_report import (
+    Finding,
+    Kind,
+    Report,
+    Sums,
+    Unit,
+    differences_text,
+    interval_text,
+    listed,
+    month_text,
+    span_text,
+)
 from pipeline.errors import Unavailable
 from pipeline.topics import BrokerConnection, TopicLog, topic_logs
 from schemas.gap import GapReason
@@ -51,115 +60,12 @@ PROGRESS_SECONDS: Final = 5.0
 
 WIDTHS: Final = {"15m": INTERVAL_MS, "1d": DAY_MS}
 
-
-class Kind(StrEnum):
-    """What can be wrong. The closed set."""
-
-    HOLE = "hole_in_ledger"
-    """Offsets that no ledger row covers, though later ones, or rows, are there."""
-    CONTRADICTION = "contradiction"
-    """A ledger row whose sums do not add up, or an offset of which two things are said."""
-    LOST_ROW = "lost_row"
-    """An event of the ledger that has neither its row nor an earlier copy."""
-    LOST_DEAD_LETTER = "lost_dead_letter"
-    """An offset that was consumed and is neither event nor dead letter nor gap."""
-    FOREIGN_ROW = "foreign_row"
-    """A raw row that is not what the ledger, or the broker, has at the offset that it says it came from."""
-    UNKNOWN_ROW = "row_of_unknown_topic"
-    """A raw row of a topic, or a life of one, that neither ledger nor broker knows."""
-    BEYOND_LEDGER = "row_beyond_ledger"
-    """A raw row at an offset that the ledger has not come to, and does not come to."""
-    WRONG_ROLLUP = "wrong_rollup"
-    """A rollup that says something else than its raw rows."""
-    FOREIGN_ROLLUP = "rollup_without_rows"
-    """A rollup of an interval that has no raw rows."""
-    DOUBLED_ROLLUP = "doubled_rollup"
-    """Two different rollups of one version: chance decides which is read."""
-    UNSEALED = "unsealed"
-    """An interval or day that should have its rollup and has none."""
-    STALE_CELL = "stale_cell"
-    """A cell that readers count though no raw row stands behind it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """Intervals of one tier that are compared by one query."""
-
-    topic: Topic
-    tier: str
-    month: int
-    from_ms: int
-    to_ms: int
-    buckets: int
-    bucket: int
-
-    def __str__(self) -> str:
-        return f"{self.topic} {self.tier} {_month(self.month)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is wrong in one place."""
-
-    kind: Kind
-    topic: Topic
-    where: str
-    """A partition, or topic, tier and month."""
-    count: int
-    """Offsets, rows or intervals."""
-    detail: str
-    offsets: Sequence[Range] = ()
-    """All that is wrong lies within these."""
-    unit: Unit | None = None
-    pairs: Sequence[tuple[str, int]] = ()
-    """(bot, start) of intervals of the unit, as many as were named."""
-
-
-@dataclass(kw_only=True)
-class Sums:
-    """Of one topic: what its offsets are. `offsets` is the sum of the rest when nothing is wrong."""
-
-    offsets: int = 0
-    rows: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    gaps: Counter[GapReason] = field(default_factory=Counter)
-    waiting: int | None = None
-    """Records that the broker has and no worker has consumed yet; None: the broker did not say."""
-
-
-@dataclass(kw_only=True)
-class Report:
-    """What an audit has compared and found."""
-
-    since_ms: int
-    topics: dict[Topic, Sums] = field(default_factory=lambda: {topic: Sums() for topic in Topic})
-    intervals: int = 0
-    days: int = 0
-    under_way: int = 0
-    """Intervals and days to which rows were added just now: not compared."""
-    cut_off: int = 0
-    """Rows of a write that was cut off when its topic was deleted: counted, and in no ledger row."""
-    findings: list[Finding] = field(default_factory=list)
-    repairs: list[str] = field(default_factory=list)
-    """What was mended before, and what could not be."""
-    is_waiting: bool = False
-    """Whether something is to be consumed again before all can be right."""
-    chains: Sequence[Chain] = ()
-    kept: Sequence[Range] = ()
-    """Where the ledger lists no events, and rows may be all the same."""
-    logs: dict[str, TopicLog] | None = None
-    """What the broker holds; None: it did not say."""
-
-    @property
-    def offsets(self) -> int:
-        """How many offsets were compared."""
-        return sum(sums.offsets for sums in self.topics.values())
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether something was compared and nothing is wrong."""
-        return self.offsets > 0 and not self.findings and not self.is_waiting
+_WRONG: Final[dict[str, tuple[Kind, Callable[[audit.Interval], str]]]] = {
+    "differs": (Kind.WRONG_ROLLUP, differences_text),
+    "unsealed": (Kind.UNSEALED, lambda one: f"{one.raw:,} rows"),
+    "without_rows": (Kind.FOREIGN_ROLLUP, lambda one: f"says {one.rollup:,}"),
+}
+"""Of the groups of intervals those that are wrong: as what, and what is said of one of them."""
 
 
 class Auditor:
@@ -244,12 +150,13 @@ class Auditor:
                     Kind.CONTRADICTION,
                     chain.source,
                     chain.contradictions,
-                    f"ledger rows do not add up: those at positions {_some(chain.contradicting, chain.contradictions)}",
+                    "ledger rows do not add up: those at positions "
+                    f"{listed(chain.contradicting, chain.contradictions)}",
                     *_single(chain.source, chain.contradicting),
                 )
         for hole in self._holes:
             self._find(
-                Kind.HOLE, hole.source, hole.offsets, f"no ledger row covers offsets {span(hole)}", hole
+                Kind.HOLE, hole.source, hole.offsets, f"no ledger row covers offsets {span_text(hole)}", hole
             )
 
     # --- 2. the ledger against rows and dead letters
@@ -293,7 +200,7 @@ class Auditor:
                         one.source,
                         gone.offsets,
                         "events of the ledger have neither a row nor an earlier copy: offsets "
-                        f"{_some(gone.few, gone.offsets)}, the last {gone.greatest:,}",
+                        f"{listed(gone.few, gone.offsets)}, the last {gone.greatest:,}",
                         Range(one.source, gone.least, gone.greatest + 1),
                     )
             self._say(f"{topic}: offsets, part {number} of {len(passes)}")
@@ -304,7 +211,7 @@ class Auditor:
             sums.rows += await audit.rows(
                 self._store, topic, [_range(chain) for chain in chains], month=month
             )
-            self._say(f"{topic}: rows of {_month(month)}")
+            self._say(f"{topic}: rows of {month_text(month)}")
         sums.duplicates = events - lost - sums.rows
 
     def _check_counts(self, one: Range, counts: audit.Counts) -> None:
@@ -313,7 +220,7 @@ class Auditor:
                 Kind.FOREIGN_ROW,
                 one.source,
                 counts.strangers,
-                f"rows at offsets where the ledger has no event: {_some(counts.strange, counts.strangers)}",
+                f"rows at offsets where the ledger has no event: {listed(counts.strange, counts.strangers)}",
                 one,
             )
         if counts.others:
@@ -321,7 +228,7 @@ class Auditor:
                 Kind.FOREIGN_ROW,
                 one.source,
                 counts.others,
-                f"rows of other events than the ledger has at their offsets: {_some(counts.other, counts.others)}",
+                f"rows of other events than the ledger has at their offsets: {listed(counts.other, counts.others)}",
                 one,
             )
         if counts.both:
@@ -342,7 +249,7 @@ class Auditor:
                 "offsets are more than one of event, dead letter and gap",
             )
             return
-        spans = ", ".join(map(span, missing[: audit.EXAMPLES]))
+        spans = ", ".join(map(span_text, missing[: audit.EXAMPLES]))
         more = ", …" if len(missing) > audit.EXAMPLES else ""
         self._find(
             Kind.LOST_DEAD_LETTER,
@@ -365,7 +272,7 @@ class Auditor:
                     Kind.HOLE,
                     source,
                     before.offsets,
-                    f"the ledger begins at {chain.first:,}, and {found.rows:,} rows are of offsets {span(before)}",
+                    f"the ledger begins at {chain.first:,}, and {found.rows:,} rows are of offsets {span_text(before)}",
                     before,
                 )
             if chain is None and self._since_ms:
@@ -448,9 +355,9 @@ class Auditor:
 
     async def _check_rollups(self) -> None:
         for topic in sealing.SEALED_TOPICS:
-            await self._check_topic(topic)
+            await self._check_rollups_of(topic)
 
-    async def _check_topic(self, topic: Topic) -> None:
+    async def _check_rollups_of(self, topic: Topic) -> None:
         pending = await self._units(topic)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while pending:
@@ -475,7 +382,7 @@ class Auditor:
                     again.append(unit)
                 else:
                     self._take(unit, groups)
-                self._say(f"{topic}: rollups, part {number} of {len(pending)} ({_month(unit.month)})")
+                self._say(f"{topic}: rollups, part {number} of {len(pending)} ({month_text(unit.month)})")
             if again:
                 log.info("audit: some intervals may be sealed anew just now; looking at them once more")
                 await asyncio.sleep(LOOK_SECONDS)
@@ -528,7 +435,10 @@ class Auditor:
                 self._report.under_way += group.intervals
             elif group.kind in _WRONG:
                 kind, words = _WRONG[group.kind]
-                shown = "; ".join(f"{_at(one)}: {words(one)}" for one in group.few[: audit.EXAMPLES])
+                shown = "; ".join(
+                    f"{interval_text(one.bot_id, one.start_ms)}: {words(one)}"
+                    for one in group.few[: audit.EXAMPLES]
+                )
                 pairs = [(one.bot_id, one.start_ms) for one in group.few]
                 self._find_rollups(kind, unit, group.intervals, shown, pairs)
 
@@ -542,7 +452,7 @@ class Auditor:
             few=self._few,
         )
         if count:
-            shown = "; ".join(f"{bot}, {_time(start)}" for start, bot in few[: audit.EXAMPLES])
+            shown = "; ".join(interval_text(bot, start) for start, bot in few[: audit.EXAMPLES])
             pairs = [(bot, start) for start, bot in few]
             self._find_rollups(
                 Kind.DOUBLED_ROLLUP, unit, count, f"two rollups of one version: {shown}", pairs
@@ -552,7 +462,7 @@ class Auditor:
         due_ms, _ = await self._left_to_the_sealer(topic)
         count, few = await audit.stale_cells(self._store, topic, since_ms=self._since_ms, due_ms=due_ms)
         if count:
-            shown = "; ".join(f"{bot}, {_time(start)}" for start, bot in few)
+            shown = "; ".join(interval_text(bot, start) for start, bot in few)
             detail = f"cells that no row stands behind: {shown}"
             finding = Finding(
                 kind=Kind.STALE_CELL, topic=topic, where=topic.value, count=count, detail=detail
@@ -586,91 +496,6 @@ def _single(source: Source, offsets: Iterable[int]) -> Iterator[Range]:
     return (Range(source, offset, offset + 1) for offset in offsets)
 
 
-# --- words
-
-
-def summary(report: Report) -> str:
-    """The report for a person."""
-    lines = [f"{'':13}{'offsets':>14}{'rows':>14}{'duplicates':>12}{'dead letters':>14}{'gaps':>10}"]
-    for topic, sums in report.topics.items():
-        numbers = (sums.rows, sums.duplicates, sums.dead_letters, sums.gaps.total())
-        widths = (14, 12, 14, 10)
-        shown = "".join(f"{number:>{width},}" for number, width in zip(numbers, widths, strict=True))
-        lines.append(f"{topic:13}{sums.offsets:>14,}{shown}")
-    lines.append(
-        f"Compared {report.offsets:,} offsets with rows, and {report.intervals:,} intervals and {report.days:,} days "
-        f"with their rollups{f', since {_time(report.since_ms)}' if report.since_ms else ''}."
-    )
-    for reason in GapReason:
-        if missing := sum(sums.gaps[reason] for sums in report.topics.values()):
-            lost = "events there are lost" if reason.is_loss else "no event was there"
-            lines.append(f"{missing:,} offsets were not there to be read ({reason}): {lost}.")
-    if report.cut_off:
-        lines.append(f"{report.cut_off:,} rows are of a write that was cut off when its topic was deleted.")
-    if report.under_way:
-        lines.append(f"{report.under_way:,} intervals were not compared: rows still come in for them.")
-    waiting = [sums.waiting for sums in report.topics.values() if sums.waiting]
-    if waiting:
-        lines.append(f"{sum(waiting):,} records wait in Kafka to be consumed.")
-    lines += [
-        f"{finding.kind} in {finding.where}: {finding.count:,}: {finding.detail}"
-        for finding in report.findings
-    ]
-    lines += report.repairs
-    return "\n".join([*lines, verdict(report)])
-
-
-def verdict(report: Report) -> str:
-    """The last line."""
-    if report.findings:
-        kinds = Counter(finding.kind for finding in report.findings)
-        return f"Not clean: {', '.join(f'{kind} ({places})' for kind, places in kinds.items())}."
-    if report.is_waiting:
-        return "Not clean yet: something was put back. Audit again when it has been consumed."
-    if not report.offsets:
-        return "Nothing to compare: the ledger has no offsets" + (" since then." if report.since_ms else ".")
-    return "Clean: every offset is accounted for, and every rollup says what its rows say."
-
-
-def as_json(report: Report) -> str:
-    """The report for a program."""
-    said = {
-        "clean": report.is_clean,
-        "verdict": verdict(report),
-        "since": _time(report.since_ms) if report.since_ms else None,
-        "offsets": report.offsets,
-        "rows": sum(sums.rows for sums in report.topics.values()),
-        "intervals": report.intervals,
-        "days": report.days,
-        "under_way": report.under_way,
-        "cut_off": report.cut_off,
-        "topics": report.topics,
-        "findings": [
-            {"kind": one.kind, "where": one.where, "count": one.count, "detail": one.detail}
-            for one in report.findings
-        ],
-        "repairs": report.repairs,
-    }
-    return msgspec.json.format(msgspec.json.encode(said), indent=2).decode()
-
-
-def _some(few: Sequence[int], count: int) -> str:
-    return ", ".join(f"{number:,}" for number in few) + (", …" if count > len(few) else "")
-
-
-def span(offsets: Range) -> str:
-    """The first and the last of them."""
-    return f"{offsets.first:,}" if offsets.offsets == 1 else f"{offsets.first:,} to {offsets.next - 1:,}"
-
-
-def _time(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M}Z"
-
-
-def _month(month: int) -> str:
-    return f"{month // 100}-{month % 100:02}"
-
-
 def bounds_ms(month: int) -> tuple[int, int]:
     """Beginning of a month and of the next one, UTC."""
     year, number = divmod(month, 100)
@@ -679,23 +504,3 @@ def bounds_ms(month: int) -> tuple[int, int]:
         datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC),
     )
     return int(bounds[0].timestamp()) * 1000, int(bounds[1].timestamp()) * 1000
-
-
-def _at(interval: audit.Interval) -> str:
-    return f"{interval.bot_id}, {_time(interval.start_ms)}"
-
-
-def _differences(interval: audit.Interval) -> str:
-    said = []
-    for dimension, value, raw, rollup, raw_sum, rollup_sum in interval.differences:
-        of = f"{dimension} {value!r}" if value else dimension or "in all"
-        shown = (raw, rollup) if raw != rollup else (raw_sum, rollup_sum)
-        said.append(f"{of} {shown[1]:,} and not {shown[0]:,}")
-    return ", ".join(said)
-
-
-_WRONG: Final[dict[str, tuple[Kind, Callable[[audit.Interval], str]]]] = {
-    "differs": (Kind.WRONG_ROLLUP, _differences),
-    "unsealed": (Kind.UNSEALED, lambda one: f"{one.raw:,} rows"),
-    "without_rows": (Kind.FOREIGN_ROLLUP, lambda one: f"says {one.rollup:,}"),
-}

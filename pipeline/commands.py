@@ -229,7 +229,7 @@ def audit(
     settings: Shared = None,
 ) -> None:
     read = _start("audit", settings, config).settings
-    from pipeline.audit import as_json, summary, verdict
+    from pipeline.audit_report import as_json, summary, verdict
     from pipeline.repair import run_audit
 
     report = asyncio.run(run_audit(read, since_ms=_milliseconds(since) or 0, mend=repair))

@@ -17,7 +17,8 @@ from typing import Final
 from clickhouse import audit, mending, sealing
 from clickhouse.audit import Range, Source
 from clickhouse.client import Store, StoreError, connect
-from pipeline.audit import WIDTHS, Auditor, Finding, Kind, Report, Unit, span
+from pipeline.audit import WIDTHS, Auditor
+from pipeline.audit_report import Finding, Kind, Report, Unit, span_text
 from pipeline.config import Settings
 from pipeline.errors import Unavailable
 from pipeline.seal import MAX_INTERVALS
@@ -128,7 +129,7 @@ class Repairer:
 
     async def _put_back(self, source: Source, missing: Iterable[Range]) -> None:
         ranges = sorted(missing, key=lambda one: one.first)
-        lost = f"{source} at {', '.join(span(one) for one in ranges[: audit.EXAMPLES])}"
+        lost = f"{source} at {', '.join(span_text(one) for one in ranges[: audit.EXAMPLES])}"
         logs = self._report.logs
         if logs is None:
             self._say(f"Not mended: {lost}. The broker has to answer for it to be consumed again.")
@@ -147,7 +148,7 @@ class Repairer:
             position = after if after is not None else end
             gone = [one for one in ranges if one.first < position]
             self._say(
-                f"Not mended: {source} at {', '.join(span(one) for one in gone[: audit.EXAMPLES])}. "
+                f"Not mended: {source} at {', '.join(span_text(one) for one in gone[: audit.EXAMPLES])}. "
                 f"Kafka has nothing before {beginning:,}."
             )
             if ranges[-1].next <= position:

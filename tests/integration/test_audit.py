@@ -19,7 +19,8 @@ import pytest
 from clickhouse import ledger
 from clickhouse.client import Store, StoreAddress, connect
 from pipeline import audit, repair
-from pipeline.audit import Auditor, Kind, Report, as_json, summary, verdict
+from pipeline.audit import Auditor
+from pipeline.audit_report import Kind, Report, as_json, summary, verdict
 from pipeline.enrich import Geography
 from pipeline.errors import Unavailable
 from pipeline.flow import Flow
