@@ -200,6 +200,28 @@ def filled_at(store_address: StoreAddress) -> int:
     return asyncio.run(fill())
 
 
+def undisturbed(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the broker be the deployment's, and nothing be under way."""
+
+    async def topic_logs(_: BrokerConnection, topics: Sequence[str]) -> dict[str, TopicLog]:
+        if not deployment.is_broker_there:
+            raise Unavailable("no broker")
+        return {
+            topic: TopicLog(
+                epoch=deployment.epoch,
+                ranges={p: (deployment.beginnings.get(topic, 0), end) for p, end in ends.items()},
+            )
+            for topic, ends in deployment.ends.items()
+        }
+
+    monkeypatch.setattr(audit, "topic_logs", topic_logs)
+    monkeypatch.setattr(audit, "TOUCHED_MS", -DAY_MS)
+    monkeypatch.setattr(audit, "FLUSH_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(audit, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(audit, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(repair, "SETTLE_SECONDS", 0)
+
+
 @pytest.fixture
 def deployed(
     store_address: StoreAddress, filled_at: int, monkeypatch: pytest.MonkeyPatch
@@ -212,23 +234,7 @@ def deployed(
                 await emptied(store)
                 deployment = Deployment(store, filled_at)
 
-                async def topic_logs(_: BrokerConnection, topics: Sequence[str]) -> dict[str, TopicLog]:
-                    if not deployment.is_broker_there:
-                        raise Unavailable("no broker")
-                    return {
-                        topic: TopicLog(
-                            epoch=deployment.epoch,
-                            ranges={p: (deployment.beginnings.get(topic, 0), end) for p, end in ends.items()},
-                        )
-                        for topic, ends in deployment.ends.items()
-                    }
-
-                monkeypatch.setattr(audit, "topic_logs", topic_logs)
-                monkeypatch.setattr(audit, "TOUCHED_MS", -DAY_MS)
-                monkeypatch.setattr(audit, "FLUSH_PATIENCE_SECONDS", 0.3)
-                monkeypatch.setattr(audit, "PATIENCE_SECONDS", 3.0)
-                monkeypatch.setattr(audit, "LOOK_SECONDS", 0.1)
-                monkeypatch.setattr(repair, "SETTLE_SECONDS", 0)
+                undisturbed(deployment, monkeypatch)
                 await scenario(deployment)
 
         with monkeypatch.context():
