@@ -206,20 +206,25 @@ def test_the_sets_of_values_that_parameters_have_are_named() -> None:
                     assert f"`{value}`" in text, f"{parameter['name']}={value}"
 
 
-# --- how it works
+# --- guarantees
 
 
 def test_every_test_that_the_documentation_names_exists() -> None:
-    named = {
-        (file, name)
-        for page in pages()
-        for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text())
-    }
-    assert named, "how-it-works.md names the test of each guarantee"
-    for file, name in named:
-        assert (ROOT / file).is_file(), file
-        if name:
-            assert name in functions(file), f"{file}::{name}"
+    for page in pages():
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):
+            assert (ROOT / file).is_file(), file
+            if name:
+                assert name in functions(file), f"{file}::{name}"
+
+
+@pytest.mark.parametrize("reader", ["writes a bot", "runs it", "reads numbers"])
+def test_every_guarantee_has_its_reason_and_a_test_that_shows_it(reader: str) -> None:
+    [(_, rows)] = tables(section(read("docs/guarantees.md"), f"For who {reader}"))
+    for guarantee, because, shown_by in rows:
+        assert because, guarantee
+        assert re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`( `tests/[\w/]+\.py::test_\w+`)*", shown_by), (
+            guarantee
+        )
 
 
 def functions(file: str) -> set[str]:
@@ -314,6 +319,7 @@ def test_pages_begin_with_what_their_reader_wants() -> None:
         ("docs/operate.md", "You have Kafka and ClickHouse, and you want"),
         ("docs/read.md", "You want Footfall's numbers"),
         ("docs/dead-letters.md", "You want to know"),
+        ("docs/guarantees.md", "You want to know"),
         ("docs/how-it-works.md", "You want to know"),
     )
     assert [page for page, want in wants if not opening(page).startswith(want)] == []
