@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -57,17 +57,17 @@ DETAILS: Final[Mapping[RowTopic, Sequence[str]]] = {
 TIMES: Final = ("time", "geo_built_at", "record_time", "ingested_at")
 """Those of them that are instants."""
 
-_ROLLUPS: Final = {
-    "endpoint": "by_endpoint",
-    "country": "by_country",
-    "browser": "by_browser",
-    "client_class": "by_client_class",
-}
+RANKED: Final = ("endpoint", "country", "browser", "client_class")
+"""Columns of requests whose values rollups count."""
+MAX_TOP: Final = 1_000
+"""As many values of a column are told apart."""
 
 LONGEST: Final = timedelta(seconds=10)
 """What one question may take of the store's time; an export may take longer."""
 _SMALL: Final = timedelta(seconds=4)
 """The same of what is asked before anything else: a store that has not answered by then does not answer."""
+_LATELY_MS: Final = 7 * DAY_MS
+"""Where the newest rows are looked for first."""
 _LATE: Final = timedelta(seconds=1)
 """What an answer may take beyond the time that the store itself gives up after."""
 _TIMEOUT_EXCEEDED: Final = 159
@@ -193,6 +193,10 @@ class Top:
     unknown: int
     """Of the total, those whose value is not known."""
 
+    def first(self, limit: int) -> Top:
+        """The same with so many values at most."""
+        return replace(self, values=self.values[:limit])
+
     @property
     def other(self) -> int:
         """Of the total, those of values that are not among `values`."""
@@ -254,8 +258,8 @@ def _least(moments: Sequence[int | None]) -> int | None:
 class DayCounts:
     """What did not go straight, in the last 24 hours."""
 
-    late_events: int
-    dead_letters: int
+    late_events: int = 0
+    dead_letters: int = 0
 
 
 async def _rows(
@@ -303,10 +307,13 @@ async def freshness(store: Store) -> Mapping[Topic, Freshness]:
     return {topic: said.get(topic.value, Freshness()) for topic in Topic}
 
 
-async def day_counts(store: Store, topics: Sequence[str]) -> DayCounts:
-    """Of these topics, by Kafka's names of them."""
-    [(late, dead_letters)] = await _rows(store, sql("day_counts"), {"topics": topics})
-    return DayCounts(late_events=late, dead_letters=dead_letters)
+async def day_counts(store: Store, topics: Sequence[str]) -> Mapping[str, DayCounts]:
+    """Of each of these topics, by Kafka's names of them."""
+    said = {
+        topic: DayCounts(late_events=late, dead_letters=dead_letters)
+        for topic, late, dead_letters in await _rows(store, sql("day_counts"), {"topics": topics})
+    }
+    return {topic: said.get(topic, DayCounts()) for topic in topics}
 
 
 async def bots(store: Store, start_ms: int, end_ms: int, *, after: str, limit: int) -> list[Bot]:
@@ -373,20 +380,23 @@ async def token_buckets(
     }
 
 
-async def top_requests(
-    store: Store, span: Span, by: str, filters: Filters, *, limit: int, sealed_until_ms: int = 0
-) -> Top:
-    """The `limit` most frequent values of the column `by`, ties by value."""
-    rollup = _ROLLUPS.get(by)
-    if rollup is None or any(filters.values()):
-        query, parameters = sql("top_requests_filtered"), _filtered(span, filters, Topic.BOT_REQUESTS)
-    else:
-        query, parameters = _united("top_requests", span.parts(sealed_until_ms))
-        parameters = {**parameters, "rollup": rollup}
-    rows = await _rows(store, query, {**parameters, "by": by, "limit": limit})
+async def rankings(store: Store, span: Span, *, sealed_until_ms: int = 0) -> Mapping[str, Top]:
+    """By each column of `RANKED` its `MAX_TOP` most frequent values, ties by value."""
+    query, parameters = _united("rankings", span.parts(sealed_until_ms))
+    [(total, *ranked)] = await _rows(store, query, {**parameters, "limit": MAX_TOP})
+    return {
+        column: Top(values=[(value, n) for value, n in best if value], total=total, unknown=unknown)
+        for column, (best, unknown) in zip(RANKED, ranked, strict=True)
+    }
+
+
+async def top_requests(store: Store, span: Span, by: str, filters: Filters, *, limit: int) -> Top:
+    """The `limit` most frequent values of the column `by`, ties by value, counted from raw rows."""
+    parameters = {**_filtered(span, filters, Topic.BOT_REQUESTS), "by": by, "limit": limit}
+    rows = await _rows(store, sql("top_requests"), parameters)
     total, unknown = rows[0][2:] if rows else (0, 0)
-    values = [(value, requests) for value, requests, _, _ in rows if value][:limit]
-    return Top(values=values, total=total, unknown=unknown)
+    values = [(value, requests) for value, requests, _, _ in rows if value]
+    return Top(values=values, total=total, unknown=unknown).first(limit)
 
 
 async def request_values(
@@ -429,13 +439,18 @@ async def rows(
 ) -> list[Row]:
     """The newest rows that come after the position `before`, by (event time, event_id) descending."""
     time, event_id = before or (span.end_ms, "")
-    parameters = {
-        **_filtered(span, filters, topic),
-        "before_time": _time(time),
-        "before_id": event_id,
-        "limit": limit,
-    }
-    return [_named(COLUMNS[topic], row) for row in await _rows(store, sql(_ROWS[topic]), parameters)]
+    position = {"before_time": _time(time), "before_id": event_id, "limit": limit}
+
+    async def since(start_ms: int) -> list[tuple[Any, ...]]:
+        within = replace(span, start_ms=start_ms)
+        return await _rows(store, sql(_ROWS[topic]), {**_filtered(within, filters, topic), **position})
+
+    # The store looks into every part of a table that may hold such rows: of a week these are few.
+    lately_ms = max(span.start_ms, time - _LATELY_MS)
+    found = await since(lately_ms)
+    if len(found) < limit and lately_ms > span.start_ms:
+        found = await since(span.start_ms)
+    return [_named(COLUMNS[topic], row) for row in found]
 
 
 async def row(store: Store, topic: RowTopic, bot_id: str, time_ms: int, event_id: str) -> Row | None:

@@ -1,52 +1,24 @@
--- The most frequent values of one dimension (`by`: its column; `rollup`: its map) of one bot's requests in a range.
--- Each row: value, requests, requests of all values, requests of the unknown value (which is '' and comes last).
--- Reads of each part of the range what has counted most of it: rows of whole UTC days, sealed rows of whole intervals, of
--- intervals that have none their cells, and of intervals that the range cuts deduplicated raw rows. A branch whose part is
--- empty is left out.
-WITH counted AS
-(
-    -- days
-    SELECT CAST(sumMap({rollup:Identifier}), 'Map(String, UInt64)') AS counts
-    FROM footfall.bot_requests_1d FINAL
-    WHERE bot_id = {bot:String} AND interval_start >= {days_start:DateTime64(3, 'UTC')} AND interval_start < {days_end:DateTime64(3, 'UTC')}
-    UNION ALL
-    -- intervals
-    SELECT CAST(sumMap({rollup:Identifier}), 'Map(String, UInt64)') AS counts
-    FROM footfall.bot_requests_15m FINAL
-    WHERE bot_id = {bot:String}
-      AND ((interval_start >= {inner_start:DateTime64(3, 'UTC')} AND interval_start < {days_start:DateTime64(3, 'UTC')})
-        OR (interval_start >= {days_end:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}))
-    UNION ALL
-    -- cells
-    SELECT JSONExtract(cell.dimensions, {rollup:String}, 'Map(String, UInt64)') AS counts
-    FROM
-    (
-        SELECT max(snapshot) AS cell
-        FROM footfall.bot_requests_cells
-        WHERE bot_id = {bot:String}
-          AND interval_start >= {open_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}
-          AND interval_start NOT IN
-          (
-              SELECT interval_start FROM footfall.bot_requests_15m
-              WHERE bot_id = {bot:String}
-                AND interval_start >= {open_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}
-          )
-        GROUP BY interval_start, epoch, partition
-    )
-    UNION ALL
-    -- rows
-    SELECT CAST(sumMap(map({by:Identifier}, toUInt64(1))), 'Map(String, UInt64)') AS counts
-    FROM footfall.bot_requests FINAL
-    WHERE bot_id = {bot:String}
-      AND ((event_time >= {head_start:DateTime64(3, 'UTC')} AND event_time < {head_end:DateTime64(3, 'UTC')})
-        OR (event_time >= {tail_start:DateTime64(3, 'UTC')} AND event_time < {tail_end:DateTime64(3, 'UTC')}))
-)
+-- The most frequent values of one dimension as in rankings, for requests that match filters, and for dimensions that no rollup
+-- has. An empty filter matches all.
+-- Reads deduplicated raw rows: rollups know one dimension at a time.
 SELECT value, requests, total, unknown
 FROM
 (
-    SELECT value, sum(n) AS requests, sum(requests) OVER () AS total, sumIf(requests, value = '') OVER () AS unknown
-    FROM counted
-    ARRAY JOIN mapKeys(counts) AS value, mapValues(counts) AS n
+    SELECT
+        toString({by:Identifier}) AS value,
+        count() AS requests,
+        sum(requests) OVER () AS total,
+        sumIf(requests, value = '') OVER () AS unknown
+    FROM footfall.bot_requests FINAL
+    WHERE bot_id = {bot:String}
+      AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}
+      AND (empty({endpoint:Array(String)}) OR endpoint IN {endpoint:Array(String)})
+      AND (empty({country:Array(String)}) OR country IN {country:Array(String)})
+      AND (empty({region:Array(String)}) OR region IN {region:Array(String)})
+      AND (empty({city:Array(String)}) OR city IN {city:Array(String)})
+      AND (empty({browser:Array(String)}) OR browser IN {browser:Array(String)})
+      AND (empty({client_class:Array(String)}) OR client_class IN {client_class:Array(String)})
+      AND (empty({ip:Array(String)}) OR ip IN {ip:Array(String)})
     GROUP BY value
 )
 ORDER BY value = '', requests DESC, value

@@ -173,14 +173,11 @@ async def top(bot: of.Bot, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> R
     """The most frequent values, then all others together, then requests whose value is unknown."""
     range_ = of.resolved(asked)
     store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
-    found = await analytics.top_requests(
-        store,
-        _span(bot, range_),
-        asked.by,
-        of.filters_of(asked, Topic.BOT_REQUESTS),
-        limit=asked.limit,
-        sealed_until_ms=fresh.sealed_until_ms(Topic.BOT_REQUESTS),
-    )
+    span, filters = _span(bot, range_), of.filters_of(asked, Topic.BOT_REQUESTS)
+    if filters or asked.by not in analytics.RANKED:
+        found = await analytics.top_requests(store, span, asked.by, filters, limit=asked.limit)
+    else:
+        found = (await kept.rankings(span, fresh))[asked.by].first(asked.limit)
     entries: list[tuple[str, str | None, int]] = [("value", value, n) for value, n in found.values]
     entries += [(kind, None, n) for kind, n in (("other", found.other), ("unknown", found.unknown)) if n]
     data = [
@@ -298,7 +295,7 @@ async def _about(kept: Connections, bot: str, *topics: Topic) -> tuple[Store, Fr
 
 
 def _answer(range_: Range, data: object, fresh: Fresh) -> Response:
-    freshness, day = Freshness.of_all(list(fresh.by_topic.values())), fresh.day_counts
+    freshness = Freshness.of_all(list(fresh.by_topic.values()))
     body = {
         "range": {
             "from": text(range_.start_ms, range_.tz),
@@ -310,8 +307,8 @@ def _answer(range_: Range, data: object, fresh: Fresh) -> Response:
             "data_as_of": _time_or_null(freshness.data_as_of_ms, range_),
             "provisional_from": _time_or_null(freshness.provisional_from_ms, range_),
             "consumer_lag_records": freshness.consumer_lag_records,
-            "late_events_24h": day.late_events,
-            "dead_letters_24h": day.dead_letters,
+            "late_events_24h": sum(day.late_events for day in fresh.day_counts),
+            "dead_letters_24h": sum(day.dead_letters for day in fresh.day_counts),
         },
     }
     return Response(

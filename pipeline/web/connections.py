@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
@@ -15,7 +16,7 @@ from aiokafka.errors import KafkaError
 from fastapi import Request
 
 from clickhouse import analytics
-from clickhouse.analytics import DayCounts, Freshness
+from clickhouse.analytics import DayCounts, Freshness, Span, Top
 from clickhouse.client import Store, StoreError, connect
 from clickhouse.migrate import MigrationRefused, pending
 from pipeline.config import Settings
@@ -37,6 +38,8 @@ _LONGEST_PAUSE_SECONDS: Final = 2.0
 _FRESHNESS_KEPT: Final = timedelta(milliseconds=500)
 _DAY_COUNTS_KEPT: Final = timedelta(seconds=10)
 """Asked anew every few seconds, not with each question: a day of the ledger is much to read."""
+_RANKINGS_KEPT: Final = 50
+"""As many at most: each may hold thousands of values."""
 _KNOWN_KEPT: Final = timedelta(seconds=10)
 
 
@@ -44,8 +47,10 @@ _KNOWN_KEPT: Final = timedelta(seconds=10)
 class Fresh:
     """How fresh an answer is, by the topics that it is about."""
 
+    look: int
+    """Which look at the store this is: whatever was asked after one with this number is as fresh as it says."""
     by_topic: Mapping[Topic, Freshness]
-    day_counts: DayCounts
+    day_counts: Sequence[DayCounts]
 
     def sealed_until_ms(self, topic: Topic) -> int:
         """Before this moment every interval and day of the topic is sealed."""
@@ -62,6 +67,8 @@ class Connections:
         self._closed_file = settings.collector_closed_file
         self._freshness = Recent(self._asked_freshness, kept_for=_FRESHNESS_KEPT)
         self._day_counts = Recent(self._asked_day_counts, kept_for=_DAY_COUNTS_KEPT)
+        self._looks = count()
+        self._rankings = Recent(self._asked_rankings, kept_for=_FRESHNESS_KEPT, at_most=_RANKINGS_KEPT)
         self._known = Recent(self._asked_known, kept_for=_KNOWN_KEPT)
         self._store: Store | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -95,19 +102,31 @@ class Connections:
 
     async def freshness(self, *topics: Topic) -> Fresh:
         """How fresh at least an answer is that is asked for after this. Raises Unavailable, StoreError."""
-        by_topic, day_counts = await asyncio.gather(self._freshness.get(None), self._day_counts.get(topics))
-        return Fresh(by_topic={topic: by_topic[topic] for topic in topics}, day_counts=day_counts)
+        (look, by_topic), counts = await asyncio.gather(self._freshness.get(None), self._day_counts.get(None))
+        return Fresh(
+            look=look,
+            by_topic={topic: by_topic[topic] for topic in topics},
+            day_counts=[counts[self.topic_prefix + topic] for topic in topics],
+        )
 
     async def _asked_known(self, bot: str) -> Store:
         if not await analytics.is_known_bot(self.store, bot):
             raise UnknownBot(bot)
         return self.store
 
-    async def _asked_freshness(self, _: None) -> Mapping[Topic, Freshness]:
-        return await analytics.freshness(self.store)
+    async def rankings(self, span: Span, fresh: Fresh) -> Mapping[str, Top]:
+        """The most frequent values by dimension, at least as fresh as that. Raises Unavailable, StoreError."""
+        return await self._rankings.get((span, fresh.sealed_until_ms(Topic.BOT_REQUESTS), fresh.look))
 
-    async def _asked_day_counts(self, topics: tuple[Topic, ...]) -> DayCounts:
-        return await analytics.day_counts(self.store, [self.topic_prefix + topic for topic in topics])
+    async def _asked_freshness(self, _: None) -> tuple[int, Mapping[Topic, Freshness]]:
+        return next(self._looks), await analytics.freshness(self.store)
+
+    async def _asked_rankings(self, asked: tuple[Span, int, int]) -> Mapping[str, Top]:
+        span, sealed_until_ms, _ = asked
+        return await analytics.rankings(self.store, span, sealed_until_ms=sealed_until_ms)
+
+    async def _asked_day_counts(self, _: None) -> Mapping[str, DayCounts]:
+        return await analytics.day_counts(self.store, [self.topic_prefix + topic for topic in Topic])
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

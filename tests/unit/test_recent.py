@@ -17,10 +17,15 @@ class Oracle:
         self.asked: list[str] = []
         self.may_answer = asyncio.Event()
         self.error: Exception | None = None
+        self.given_up = 0
 
     async def ask(self, key: str) -> str:
         self.asked.append(key)
-        await self.may_answer.wait()
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         if self.error is not None:
             raise self.error
         return f"{key} {len(self.asked)}"
@@ -78,6 +83,23 @@ def test_one_who_goes_away_does_not_take_the_answer_from_the_others() -> None:
             await leaving
         oracle.may_answer.set()
         assert await staying == "a 1"
+
+    asyncio.run(run())
+
+
+def test_a_question_that_nobody_waits_for_any_more_is_given_up_and_asked_anew() -> None:
+    async def run() -> None:
+        oracle = Oracle()
+        recent = Recent(oracle.ask, kept_for=LONG)
+        leaving = [asyncio.create_task(recent.get("a")) for _ in range(2)]
+        await asyncio.sleep(0)  # they begin ...
+        await asyncio.sleep(0)  # ... to ask
+        for one in leaving:
+            one.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        oracle.may_answer.set()
+        assert await recent.get("a") == "a 2"
+        assert oracle.given_up == 1
 
     asyncio.run(run())
 
