@@ -242,6 +242,22 @@ def test_offsets_that_the_broker_has_no_more_are_passed_over(group: Group) -> No
     asyncio.run(run())
 
 
+def test_a_log_that_ends_before_what_the_ledger_holds_asks_for_a_restart_and_delivers_nothing(
+    group: Group,
+) -> None:
+    async def run() -> None:
+        await group.ensure_topics()
+        await group.publish(20, partitions=[0, 1])
+        async with group.worker(store=FakeLedger(bot_requests={0: 11})) as worker:
+            await eventually(lambda: worker.app.failure is not None, "the failure")
+            assert isinstance(worker.app.failure, RestartNeeded)
+            assert "end before what the ledger holds" in str(worker.app.failure)
+            await asyncio.sleep(1)
+            assert worker.batches == []
+
+    asyncio.run(run())
+
+
 def test_nothing_is_delivered_before_the_ledger_has_answered(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
