@@ -52,11 +52,11 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     first_offset: int
     last_offset: int
-    records: int
-    events: int
-    duplicates: int
-    dead_letters: int
-    late: int
+    records: int = 0
+    events: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    late: int = 0
     worker: str
     offsets: Sequence[int] = ()
     """Of the valid events, in order; then what makes up the identity of each."""

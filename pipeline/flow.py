@@ -193,11 +193,6 @@ class Flow:
                 position=tail.position,
                 first_offset=tail.end,
                 last_offset=tail.end - 1,
-                records=0,
-                events=0,
-                duplicates=0,
-                dead_letters=0,
-                late=0,
                 worker=self._worker,
                 gaps=[gap],
             )

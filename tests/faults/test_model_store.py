@@ -116,7 +116,6 @@ def cell(rng: random.Random, now_ms: int) -> tuple[Any, ...]:
 
 def entry(rng: random.Random) -> ledger.LedgerEntry:
     end = rng.randrange(1, 9)
-    counts = dict.fromkeys(("records", "events", "duplicates", "dead_letters", "late"), 0)
     return ledger.LedgerEntry(
         topic="bot_requests",
         epoch=rng.choice((EPOCH, OTHER_EPOCH)),
@@ -126,7 +125,6 @@ def entry(rng: random.Random) -> ledger.LedgerEntry:
         first_offset=end - 1,
         last_offset=end - 1,
         worker="w",
-        **counts,
     )
 
 
