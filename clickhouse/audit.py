@@ -7,7 +7,6 @@ with the worker or the sealer. Instants are integer milliseconds since the epoch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from clickhouse.client import Store, sql
@@ -31,8 +30,7 @@ class Source(NamedTuple):
         return f"{self.topic}/{self.partition}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chain:
+class Chain(NamedTuple):
     """The ledger's run of a partition: `[first, next)`."""
 
     source: Source
@@ -58,21 +56,20 @@ class Range(NamedTuple):
         return self.next - self.first
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
+class Counts(NamedTuple):
     """What the offsets of a range are."""
 
-    events: int
-    dead_letters: int
-    without_row: int
+    events: int = 0
+    dead_letters: int = 0
+    without_row: int = 0
     """Events without a row of their own: copies, or lost."""
-    strangers: int
+    without_event: int = 0
     """Rows where the ledger has no event."""
-    strange: Sequence[int]
-    others: int
+    few_without_event: Sequence[int] = ()
+    of_other_events: int = 0
     """Rows of another event than the ledger has there."""
-    other: Sequence[int]
-    both: int
+    few_of_other_events: Sequence[int] = ()
+    both: int = 0
     """Events that are dead letters too."""
 
 
@@ -131,19 +128,8 @@ class Group(NamedTuple):
 
 async def chains(store: Store, *, since_ms: int) -> list[Chain]:
     """Every partition's run in the ledger, lives of a topic in their order."""
-    return [
-        Chain(
-            source=Source(topic, epoch, partition),
-            first=first,
-            next=following,
-            began_ms=began_ms,
-            contradictions=contradictions,
-            contradicting=contradicting,
-        )
-        for topic, epoch, partition, first, following, began_ms, contradictions, contradicting in (
-            await store.rows(sql("audit_chains"), {"since_ms": since_ms, "few": EXAMPLES})
-        )
-    ]
+    rows = await store.rows(sql("audit_chains"), {"since_ms": since_ms, "few": EXAMPLES})
+    return [Chain(Source(*row[:3]), *row[3:]) for row in rows]
 
 
 async def holes(store: Store, *, since_ms: int) -> list[Range]:
@@ -167,7 +153,7 @@ async def recreated(store: Store, *, since_ms: int) -> list[Range]:
 async def sources(store: Store, topic: Topic) -> dict[Source, Held]:
     """What raw rows say of where they came from."""
     rows = await store.rows(sql("audit_sources"), {"raw": topic.value})
-    return {Source(*source): Held(*held) for *source, held in ((*row[:3], row[3:]) for row in rows)}
+    return {Source(*row[:3]): Held(*row[3:]) for row in rows}
 
 
 async def beyond(store: Store, topic: Topic, outside: Range, *, few: int = EXAMPLES) -> Beyond:
@@ -186,25 +172,9 @@ async def offsets(
         "few": few,
         "kept": [(numbers[one.source], one.first, one.next) for one in kept if one.source in numbers],
     }
-    found = {
-        ranges[n]: Counts(
-            events=events,
-            dead_letters=letters,
-            without_row=without_row,
-            strangers=strangers,
-            strange=strange,
-            others=others,
-            other=other,
-            both=both,
-        )
-        for n, events, letters, without_row, strangers, strange, others, other, both in await store.rows(
-            sql("audit_offsets"), parameters
-        )
-    }
-    nothing = Counts(
-        events=0, dead_letters=0, without_row=0, strangers=0, strange=(), others=0, other=(), both=0
-    )
-    return {one: found.get(one, nothing) for one in ranges}
+    rows = await store.rows(sql("audit_offsets"), parameters)
+    found = {ranges[n]: Counts(*counts) for n, *counts in rows}
+    return {one: found.get(one, Counts()) for one in ranges}
 
 
 async def lost(store: Store, topic: Topic, ranges: Sequence[Range]) -> dict[Range, Lost]:

@@ -19,19 +19,19 @@ async def boundaries(
 ) -> tuple[int | None, int | None]:
     """Ends of ledger rows: the last at or before `offset`, and the first at or after `beginning`."""
     parameters = {**source._asdict(), "offset": offset, "beginning": beginning}
-    [(before, after)] = await store.rows(sql("mend_boundaries"), parameters)
+    [(before, after)] = await store.rows(sql("repair_boundaries"), parameters)
     return before, after
 
 
 async def put_back(store: Store, source: Source, *, position: int) -> None:
     """Let a partition be consumed again from `position` on."""
-    await store.command(sql("mend_put_back"), {**source._asdict(), "position": position})
+    await store.command(sql("repair_put_back"), {**source._asdict(), "position": position})
 
 
-async def delete_strangers(store: Store, topic: Topic, source: Source, *, offsets: Sequence[int]) -> None:
+async def delete_foreign_rows(store: Store, topic: Topic, source: Source, *, offsets: Sequence[int]) -> None:
     """Delete the rows at these offsets that are not the event that the ledger has there."""
     parameters = {"raw": topic.value, **source._asdict(), "offsets": list(offsets)}
-    await store.command(sql("mend_delete_strangers"), parameters)
+    await store.command(sql("repair_delete_foreign_rows"), parameters)
 
 
 async def seal_anew(
@@ -59,8 +59,8 @@ async def seal_anew(
         "pairs": list(pairs),
         "due_ms": due_ms,
     }
-    await store.command(sql("mend_queue"), parameters)
-    await store.command(sql("mend_delete_later"), parameters)
+    await store.command(sql("repair_queue"), parameters)
+    await store.command(sql("repair_delete_later"), parameters)
     if tier == "15m":
         [(found,)] = await store.rows(sql("seal_queued"), {"topic": topic.value, "version": version})
         for offset in range(0, found, at_once):
@@ -80,10 +80,10 @@ async def delete_rollups_without_rows(
         "from_ms": from_ms,
         "to_ms": to_ms,
     }
-    await store.command(sql("mend_delete_rollups"), parameters)
+    await store.command(sql("repair_delete_rollups"), parameters)
 
 
 async def delete_stale_cells(store: Store, topic: Topic, *, due_ms: int) -> None:
     """Delete the cells of intervals that are due and that no raw row stands behind."""
     parameters = {"raw": topic.value, "cells": f"{topic}_cells", "due_ms": due_ms}
-    await store.command(sql("mend_delete_cells"), parameters)
+    await store.command(sql("repair_delete_cells"), parameters)

@@ -215,20 +215,22 @@ class Auditor:
         sums.duplicates = events - lost - sums.rows
 
     def _check_counts(self, one: Range, counts: audit.Counts) -> None:
-        if counts.strangers:
+        if counts.without_event:
             self._find(
                 Kind.FOREIGN_ROW,
                 one.source,
-                counts.strangers,
-                f"rows at offsets where the ledger has no event: {listed(counts.strange, counts.strangers)}",
+                counts.without_event,
+                "rows at offsets where the ledger has no event: "
+                f"{listed(counts.few_without_event, counts.without_event)}",
                 one,
             )
-        if counts.others:
+        if counts.of_other_events:
             self._find(
                 Kind.FOREIGN_ROW,
                 one.source,
-                counts.others,
-                f"rows of other events than the ledger has at their offsets: {listed(counts.other, counts.others)}",
+                counts.of_other_events,
+                "rows of other events than the ledger has at their offsets: "
+                f"{listed(counts.few_of_other_events, counts.of_other_events)}",
                 one,
             )
         if counts.both:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from clickhouse import audit, mending, sealing
+from clickhouse import audit, repair, sealing
 from clickhouse.audit import Range, Source
 from clickhouse.client import Store, StoreError, connect
 from pipeline.audit import WIDTHS, Auditor
@@ -71,7 +71,7 @@ class Repairer:
 
     async def run(self) -> None:
         for topic in Topic:
-            await self._delete_strangers(topic)
+            await self._delete_foreign_rows(topic)
             is_whole = await self._fetch_missing(topic)
             if topic in sealing.SEALED_TOPICS:
                 await self._seal_anew(topic, is_whole=is_whole)
@@ -85,7 +85,7 @@ class Repairer:
 
     # --- rows that should not be there
 
-    async def _delete_strangers(self, topic: Topic) -> None:
+    async def _delete_foreign_rows(self, topic: Topic) -> None:
         for finding in self._of(topic, Kind.UNKNOWN_ROW):
             self._say(
                 f"Not mended: {finding.where}. Nothing but their own word says where its rows are from; "
@@ -98,22 +98,22 @@ class Repairer:
                 max(one.next for one in finding.offsets),
             )
             deleted = 0
-            while offsets := await self._strange_offsets(topic, within):
-                await mending.delete_strangers(self._store, topic, within.source, offsets=offsets)
+            while offsets := await self._foreign_offsets(topic, within):
+                await repair.delete_foreign_rows(self._store, topic, within.source, offsets=offsets)
                 deleted += len(offsets)
             if deleted:
                 self._say(
                     f"Mended: deleted the rows of {within.source} at {deleted:,} offsets that were of no event there."
                 )
 
-    async def _strange_offsets(self, topic: Topic, within: Range) -> list[int]:
+    async def _foreign_offsets(self, topic: Topic, within: Range) -> list[int]:
         covered = next((chain for chain in self._report.chains if chain.source == within.source), None)
         if covered is None or within.first >= covered.next:
-            beyond = await audit.beyond(self._store, topic, within, few=mending.AT_ONCE)
+            beyond = await audit.beyond(self._store, topic, within, few=repair.AT_ONCE)
             return [offset for offset, _, _ in beyond.few]
         kept = self._report.kept
-        counts = (await audit.offsets(self._store, topic, [within], kept=kept, few=mending.AT_ONCE))[within]
-        return [*counts.strange, *counts.other]
+        counts = (await audit.offsets(self._store, topic, [within], kept=kept, few=repair.AT_ONCE))[within]
+        return [*counts.few_without_event, *counts.few_of_other_events]
 
     # --- rows that should be there
 
@@ -139,7 +139,7 @@ class Repairer:
             self._say(f"Not mended: {lost}. Its topic was deleted, so Kafka has it no more.")
             return
         beginning, end = known.ranges.get(source.partition, (0, 0))
-        before, after = await mending.boundaries(
+        before, after = await repair.boundaries(
             self._store, source, offset=ranges[0].first, beginning=beginning
         )
         position = before if before is not None else 0
@@ -154,7 +154,7 @@ class Repairer:
             if ranges[-1].next <= position:
                 return
         for _ in range(SETTLE_TIMES):
-            await mending.put_back(self._store, source, position=position)
+            await repair.put_back(self._store, source, position=position)
             await asyncio.sleep(SETTLE_SECONDS)
             if not any(hole.source == source for hole in await audit.holes(self._store, since_ms=0)):
                 break
@@ -177,10 +177,10 @@ class Repairer:
         for finding in [*self._of(topic, Kind.UNSEALED), *wrong]:
             unit = finding.unit
             if unit is None:
-                await mending.delete_stale_cells(self._store, topic, due_ms=due_ms)
+                await repair.delete_stale_cells(self._store, topic, due_ms=due_ms)
                 self._say(f"Mended: deleted {finding.count:,} cells of {topic} that no row stands behind.")
             elif finding.kind is Kind.FOREIGN_ROLLUP:
-                await mending.delete_rollups_without_rows(
+                await repair.delete_rollups_without_rows(
                     self._store,
                     topic,
                     tier=unit.tier,
@@ -198,11 +198,11 @@ class Repairer:
         named: list[Sequence[tuple[str, int]]] = [()]
         if len(finding.pairs) == finding.count:
             named = [
-                finding.pairs[first : first + mending.AT_ONCE]
-                for first in range(0, len(finding.pairs), mending.AT_ONCE)
+                finding.pairs[first : first + repair.AT_ONCE]
+                for first in range(0, len(finding.pairs), repair.AT_ONCE)
             ]
         for pairs in named:
-            await mending.seal_anew(
+            await repair.seal_anew(
                 self._store,
                 unit.topic,
                 tier=unit.tier,

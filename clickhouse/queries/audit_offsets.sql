@@ -13,8 +13,8 @@ SELECT
     countIf(is_event),
     countIf(is_letter),
     countIf(is_event AND NOT is_row),
-    countIf(is_stranger), groupArraySortedIf({few:UInt32})(offset, is_stranger),
-    countIf(is_another), groupArraySortedIf({few:UInt32})(offset, is_another),
+    countIf(is_without_event), groupArraySortedIf({few:UInt32})(offset, is_without_event),
+    countIf(is_of_another_event), groupArraySortedIf({few:UInt32})(offset, is_of_another_event),
     countIf(is_both)
 FROM
 (
@@ -27,8 +27,8 @@ FROM
         is_event AND bitTest(sides, 2) AS is_both,
         NOT is_event AND arrayExists(one -> one.1 = n AND offset >= one.2 AND offset < one.3, {kept:Array(Tuple(UInt32, UInt64, UInt64))}) AS is_kept,
         bitTest(sides, 2) AND NOT is_event AND NOT is_kept AS is_letter,
-        is_row AND NOT is_event AND NOT is_kept AS is_stranger,
-        is_event AND minIf(identity, side < 4) != maxIf(identity, side < 4) AS is_another
+        is_row AND NOT is_event AND NOT is_kept AS is_without_event,
+        is_event AND minIf(identity, side < 4) != maxIf(identity, side < 4) AS is_of_another_event
     FROM
     (
         SELECT n, offset, identity, toUInt8(1) AS side
