@@ -17,9 +17,9 @@ from faust.types import TP
 from clickhouse.client import Store
 from pipeline.config import Settings
 from pipeline.dead_letter import headers
-from pipeline.enrich import Geography
 from pipeline.errors import Unavailable
 from pipeline.flow import Decoded, Flow
+from pipeline.geography import Geography
 from pipeline.insist import Abandoned, Insistence
 from pipeline.sink import Sink
 from pipeline.topics import BrokerConnection, broker_client, compacted, topic_epochs

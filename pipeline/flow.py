@@ -20,9 +20,9 @@ from pipeline.batches import Arrival, Batch, Record
 from pipeline.dead_letter import dead_letter
 from pipeline.decode import MalformedEvent, decode
 from pipeline.deduplicate import DEFAULT_SPAN, IdentityMemory, identity
-from pipeline.enrich import Geography
+from pipeline.enrich import BUILD_ROW, Row
+from pipeline.geography import Geography
 from pipeline.insist import Abandoned
-from pipeline.rows import BUILD_ROW, Row
 from pipeline.sink import Flush, Sink, moved
 from pipeline.window import Budget, RequestCell, TokenCell, Window, first_open, last_open
 from schemas.dead_letter import DeadLetter

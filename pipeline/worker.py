@@ -25,8 +25,8 @@ from pipeline import metrics
 from pipeline.app import App, configure
 from pipeline.browser import warm_up
 from pipeline.config import Settings
-from pipeline.enrich import Geography
 from pipeline.errors import Misconfigured, RestartNeeded, Unavailable
+from pipeline.geography import Geography
 from pipeline.progress import Progress, Watchdog
 from pipeline.seal import seal
 from pipeline.topics import (

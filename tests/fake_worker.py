@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from clickhouse.client import Store
 from pipeline.batches import Batch, Record
-from pipeline.enrich import Geography
 from pipeline.flow import Decoded, Flow
+from pipeline.geography import Geography
 from pipeline.sink import Sink
 from schemas.topics import Topic
 from tests.builders import EPOCH, NOW_MS, FakeAssignment

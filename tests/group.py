@@ -17,7 +17,7 @@ from pipeline import transport
 from pipeline.app import App
 from pipeline.batches import Batch, batches
 from pipeline.config import Settings
-from pipeline.enrich import Geography
+from pipeline.geography import Geography
 from pipeline.topics import ensure_topics
 from schemas.topics import Topic
 from tests.builders import NOW_MS, event

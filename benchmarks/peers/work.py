@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipeline.browser import warm_up
 from pipeline.decode import decode
-from pipeline.enrich import Geography
-from pipeline.rows import request_row
+from pipeline.enrich import request_row
+from pipeline.geography import Geography
 from pipeline.window import Budget, RequestCell, Window, first_open, interval_start
 from schemas.topics import Topic
 

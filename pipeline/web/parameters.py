@@ -13,7 +13,7 @@ from fastapi import Path, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from clickhouse.analytics import FILTERS, RowTopic
-from pipeline.enrich import normalise_ip
+from pipeline.address import normalise_ip
 from pipeline.web import ranges
 from pipeline.web.problems import BadParameter
 from pipeline.web.ranges import Interval, Preset, Range

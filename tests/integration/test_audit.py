@@ -21,9 +21,9 @@ from clickhouse.client import Store, StoreAddress, connect
 from pipeline import audit, repair
 from pipeline.audit import Auditor
 from pipeline.audit_report import Kind, Report, as_json, summary, verdict
-from pipeline.enrich import Geography
 from pipeline.errors import Unavailable
 from pipeline.flow import Flow
+from pipeline.geography import Geography
 from pipeline.repair import MANY, Repairer
 from pipeline.seal import seal
 from pipeline.sink import Sink

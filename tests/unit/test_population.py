@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.browser import client
 from pipeline.decode import MalformedEvent, decode
 from pipeline.demo_geography import PLACES, write_demo_geography
-from pipeline.enrich import Geography, client
+from pipeline.geography import Geography
 from pipeline.population import (
     DAY_MS,
     EVENTS_PER_HOUR,
