@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, cast
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     IncompatibleBrokerVersion,
@@ -274,23 +274,27 @@ async def compacted(client: AIOKafkaClient, topics: Collection[str]) -> dict[str
 _NO_TOPIC_IDS = "the broker has no topic ids; Footfall needs a broker that does: Apache Kafka 2.8 or later"
 
 
-async def topic_epochs(client: AIOKafkaClient, topics: Collection[str]) -> dict[str, UUID]:
+async def topic_epochs(
+    client: AIOKafkaClient, topics: Collection[str], group: ConnectionGroup = ConnectionGroup.DEFAULT
+) -> dict[str, UUID]:
     """The topic id of each topic: made anew with the topic, so offsets of two lives never mix.
 
     Raises Unavailable when the broker or one of the topics is away, Misconfigured when the broker has no
     topic ids: without them the events of a topic made anew would look like those already stored.
     """
     epochs: dict[str, UUID] = {}
-    for topic in await _described(client, topics):
+    for topic in await _described(client, topics, group):
         _check(topic["topic"], for_code(topic["error_code"]))
         epochs[topic["topic"]] = _epoch(topic)
     return epochs
 
 
-async def _described(client: AIOKafkaClient, topics: Collection[str]) -> list[dict[str, Any]]:
+async def _described(
+    client: AIOKafkaClient, topics: Collection[str], group: ConnectionGroup = ConnectionGroup.DEFAULT
+) -> list[dict[str, Any]]:
     """What metadata says of each topic, its id included."""
     try:
-        answer = await _ask(client, _TopicIdsRequest(topics))
+        answer = await _ask(client, _TopicIdsRequest(topics), group=group)
     except (IncompatibleBrokerVersion, NotImplementedError) as error:
         raise Misconfigured(_NO_TOPIC_IDS) from error
     return cast(list[dict[str, Any]], answer.to_object()["topics"])
@@ -428,14 +432,20 @@ class _TopicIdsRequest(Request[_MetadataRequest_v10]):
         return request_struct_class(topics, False, False, False, no_tags)
 
 
-async def _ask(client: AIOKafkaClient, request: Request[Any], node_id: int | None = None) -> Response:
+async def _ask(
+    client: AIOKafkaClient,
+    request: Request[Any],
+    node_id: int | None = None,
+    *,
+    group: ConnectionGroup = ConnectionGroup.DEFAULT,
+) -> Response:
     """Send to this node, or to any. Raises Unavailable where no answer comes."""
     if node_id is None:
         node_id = client.get_random_node()
     if node_id is None:
         raise Unavailable("the broker names no node to ask")
     try:
-        answer: Response = await client.send(node_id, request)
+        answer: Response = await client.send(node_id, request, group=group)
     except IncompatibleBrokerVersion:
         raise
     except (KafkaError, OSError) as error:

@@ -10,9 +10,11 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast
+from uuid import UUID
 
+from aiokafka.client import ConnectionGroup
 from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from faust.tables.manager import TableManager
@@ -23,8 +25,9 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from pipeline.batches import Batch
-from pipeline.errors import RestartNeeded
+from pipeline.errors import RestartNeeded, Unavailable
 from pipeline.insist import Abandoned
+from pipeline.topics import topic_epochs
 
 if TYPE_CHECKING:
     from pipeline.app import App
@@ -60,6 +63,8 @@ class Consumer(AIOKafkaConsumer):
         self._read_to: Mapping[TP, int] = {}
         """Where the consumer itself stood when all it had read was delivered: past markers of transactions too."""
         self._next_reading = 0.0
+        self._ended: list[str] = []
+        """Topics that were found to be made anew in this assignment, of which nothing more is delivered."""
         self._next_explanation: dict[str, float] = {}
 
     # --- which assignment this is
@@ -85,6 +90,7 @@ class Consumer(AIOKafkaConsumer):
     async def _resume(self) -> None:
         """Seek every assigned partition to where the ledger says, and commit that position."""
         number = self._assignment_number
+        self._ended = []
         try:
             positions: Mapping[TP, int] = await self.app.resume(
                 self.assignment(), lambda: self._is_current(number)
@@ -94,9 +100,11 @@ class Consumer(AIOKafkaConsumer):
             # An offset that the broker has no more would make it choose for itself.
             starts = {tp: max(position, beginnings[tp]) for tp, position in positions.items()}
             await self._thread.seek_wait(starts)
+            if await self.made_anew({tp.topic for tp in positions}):
+                return  # what was asked is of two lives
         except Abandoned:
             return
-        except (KafkaError, TimeoutError) as error:
+        except (KafkaError, TimeoutError, Unavailable) as error:
             log.warning("cannot take the partitions over yet, trying again: %r", error)
             await self.sleep(RETRY_SECONDS)
             return
@@ -112,6 +120,20 @@ class Consumer(AIOKafkaConsumer):
         self._acknowledged.update(starts)
         self._delivered, self._read_to = dict(starts), {}
         self._resumed_number = number
+
+    async def made_anew(self, topics: Collection[str]) -> list[str]:
+        """Those of these topics that are not the ones any more that were resumed. Raises Unavailable.
+
+        Whatever was read of the others before this was asked is theirs.
+        """
+        if self._ended:
+            return self._ended
+        number = self._assignment_number
+        resumed = {flow.source: flow.epoch for flow in self.app.flows.values()}
+        epochs = await self._thread.epochs(topics)
+        if number != self._assignment_number:
+            return []
+        return [topic for topic, epoch in epochs.items() if str(epoch) != resumed[topic]]
 
     async def end_offsets(self) -> Mapping[TP, int]:
         """The position after the last record that may be read, of each assigned partition."""
@@ -141,7 +163,7 @@ class Consumer(AIOKafkaConsumer):
         number = self._assignment_number
         polled, _ = await self._wait_next_records(timeout)
         records = polled or {}
-        if self.should_stop or not self.flow_active or number != self._resumed_number:
+        if not self._goes_on(number) or (records and not await self._are_of_one_life(records, number)):
             return
         if time.monotonic() >= self._next_reading:
             self._next_reading = time.monotonic() + READING_SECONDS
@@ -161,6 +183,23 @@ class Consumer(AIOKafkaConsumer):
             self._next_poll = time.monotonic() + interval
         for tp, message in self._messages(records, number):
             yield tp, message
+
+    def _goes_on(self, number: int) -> bool:
+        return not self.should_stop and self.flow_active and number == self._resumed_number
+
+    async def _are_of_one_life(self, records: Mapping[TP, list[Any]], number: int) -> bool:
+        """Whether records are of the topics that were resumed, and none of these was made anew meanwhile.
+
+        Offsets do not say it: those of a new topic may go on where the old one ended. If not, nothing is delivered any
+        more until the watcher asks for a restart, so that what is on its way can be finished.
+        """
+        topics = {tp.topic for tp in records}
+        try:
+            # Once it has said so it stays so: what was dropped here must be read again.
+            self._ended = await self.app.insist(lambda: self.made_anew(topics), lambda: self._goes_on(number))
+        except Abandoned:
+            return False
+        return not self._ended and self._goes_on(number)
 
     def _has_gap(self, tp: TP, records: list[Any]) -> bool:
         if not records:
@@ -275,6 +314,14 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         # Faust asks for it only when it keeps transactions of its own; producers may keep theirs.
         consumer._isolation_level = "read_committed"
         return consumer
+
+    async def epochs(self, topics: Collection[str]) -> Mapping[str, UUID]:
+        """The present epoch of each topic. Raises Unavailable."""
+        # Not on the connection that fetches: the broker answers it in turn, and may hold a fetch.
+        epochs: Mapping[str, UUID] = await self.call_thread(
+            topic_epochs, self._ensure_consumer()._client, topics, ConnectionGroup.COORDINATION
+        )
+        return epochs
 
     async def positions(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
         """The offset that the consumer would give out next, of each partition; nothing while that is not known."""

@@ -29,13 +29,7 @@ from pipeline.errors import Misconfigured, RestartNeeded, Unavailable
 from pipeline.geography import Geography
 from pipeline.progress import Progress, Watchdog
 from pipeline.seal import seal
-from pipeline.topics import (
-    broker_answers,
-    broker_client,
-    ensure_topics,
-    topic_epochs,
-    worker_client_id,
-)
+from pipeline.topics import broker_answers, ensure_topics, worker_client_id
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -55,7 +49,6 @@ SEAL_SECONDS = 300.0
 """How long a pass of the sealer may take."""
 CLOCK_SYNC_SECONDS = 30.0
 MAX_SYNC_SECONDS = 1.0
-EPOCH_CHECK_SECONDS = 10.0
 LEDGER_CHECK_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 0.1
 RETRY_SECONDS = 1.0
@@ -166,7 +159,6 @@ async def _watch(
     watcher = Watcher(app, store, health, clock)
     tasks = [
         asyncio.create_task(watcher.follow(), name="progress"),
-        asyncio.create_task(_every(EPOCH_CHECK_SECONDS, watcher.check_epochs), name="epochs"),
         asyncio.create_task(_every(LEDGER_CHECK_SECONDS, watcher.check_ledger), name="ledger"),
         asyncio.create_task(_every(CLOCK_SYNC_SECONDS, watcher.sync_clock), name="clock"),
         *(
@@ -251,9 +243,13 @@ class Watcher:
         try:
             async with asyncio.timeout(OBSERVE_SECONDS):
                 ends = await app.batch_consumer.end_offsets()
-        except (KafkaError, TimeoutError) as error:
+                # After it, so that these are known to be the ends of what was resumed.
+                made_anew = await app.batch_consumer.made_anew({flow.source for flow in app.flows.values()})
+        except (KafkaError, TimeoutError, Unavailable) as error:
             self._health.note("broker", f"{error!r}")
             return
+        if made_anew:
+            raise RestartNeeded(f"made anew, so offsets begin again: {', '.join(made_anew)}")
         self._health.note("broker", app.insist.problem)
         by_topic = {flow.topic.value: flow for flow in app.flows.values()}
         topics = {flow.source: flow.topic.value for flow in app.flows.values()}
@@ -310,20 +306,6 @@ class Watcher:
             raise RestartNeeded(
                 f"broker and store answer, but for {WATCHDOG_SECONDS:.0f} s {' and '.join(hanging)}"
             )
-
-    async def check_epochs(self) -> None:
-        """Notice a topic that was made anew: its offsets have begun again."""
-        app = self._app
-        if not app.batch_consumer.is_resumed:
-            return
-        try:
-            async with broker_client(app.connection) as client:
-                epochs = await topic_epochs(client, [flow.source for flow in app.flows.values()])
-        except Unavailable:
-            return
-        for flow in app.flows.values():
-            if flow.epoch and flow.epoch != str(epochs[flow.source]):
-                raise RestartNeeded(f"topic {flow.source} was made anew")
 
     async def check_ledger(self) -> None:
         """Notice a store that was restored to an older state, or a ledger that was put back, while nothing comes in."""

@@ -21,6 +21,8 @@ FAULTS = 14
 EVENTS = 4000
 RATE = 150.0
 NOT_IN_CI = {"topic made anew"}
+"""Rows of a flush that it cuts off between rows and ledger count once their interval is sealed; the oracle expects them
+at once."""
 
 
 @pytest.mark.timeout(280)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import cast
+from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from faust.types import TP
 
 from clickhouse.client import Store
-from pipeline import insist
+from pipeline import insist, transport
 from pipeline.batches import Batch
 from pipeline.errors import RestartNeeded
+from pipeline.topics import topic_epochs
 from pipeline.worker import Health, StoreClock, Watcher
 from schemas.topics import Topic
 from tests.builders import event
@@ -311,6 +314,40 @@ def test_batches_of_an_old_assignment_are_not_current_and_acknowledge_nothing(gr
                 return first.consumer.is_resumed and len(first.app.flows[REQUESTS].partitions) == PARTITIONS
 
             await eventually(has_all, "the first has all of them back")
+
+    asyncio.run(run())
+
+
+def test_no_record_of_a_topic_made_anew_is_taken_for_one_of_the_old(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its offsets may go on where those of the old one ended before anybody looks."""
+    is_made_anew = False
+
+    async def epochs(
+        client: AIOKafkaClient, topics: Collection[str], group: ConnectionGroup
+    ) -> dict[str, UUID]:
+        found = await topic_epochs(client, topics, group)
+        return dict.fromkeys(found, UUID(int=1)) if is_made_anew else found
+
+    monkeypatch.setattr(transport, "topic_epochs", epochs)
+
+    async def run() -> None:
+        nonlocal is_made_anew
+        async with group.worker() as worker:
+            await group.publish(8)
+            await eventually(lambda: worker.delivered() == 8, "the old one's")
+            is_made_anew = True
+            await group.publish(8)
+            await asyncio.sleep(1)
+            assert worker.delivered() == 8
+            is_made_anew = False  # as a broker may say that has not heard of it
+            await group.publish(8)
+            await asyncio.sleep(1)
+            assert worker.delivered() == 8, "nothing is passed over"
+            watcher = Watcher(worker.app, cast(Store, worker.store), Health(), StoreClock())
+            with pytest.raises(RestartNeeded, match=r"made anew, so offsets begin again: .*\.bot_requests"):
+                await watcher.observe()
 
     asyncio.run(run())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.client import ConnectionGroup
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
@@ -119,7 +120,7 @@ class FakeClient:
     def get_random_node(self) -> int:
         return 1
 
-    async def send(self, node_id: int, request: Any) -> Any:
+    async def send(self, node_id: int, request: Any, *, group: ConnectionGroup) -> Any:
         struct = request.prepare({3: (0, self._metadata_version), 19: (2, 3)})
         if isinstance(request, CreateTopicsRequest):
             refused = [(topic[0], self._creation.errno, "because") for topic in struct.create_topic_requests]
