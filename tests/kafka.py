@@ -92,6 +92,7 @@ class Kafka:
             "delete.topic.enable": "true",
             "file.delete.delay.ms": "100",
             "log.retention.check.interval.ms": "1000",
+            "log.cleaner.backoff.ms": "500",
             # After a kill the controller takes a broker's id back only when the dead one's session is over.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
