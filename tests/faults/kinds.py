@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from random import Random
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
@@ -15,6 +16,7 @@ from pipeline.topics import BrokerConnection, ensure_topics
 from schemas.topics import Topic
 from tests.faults.arena import SESSION_SECONDS, Arena, Slot
 from tests.faults.link import Effect, Insert, Link, Moment, StoreLink, caught
+from tests.kafka import Kafka
 from tests.records import commit, end_offsets
 
 CATCH_SECONDS = 25.0
@@ -23,6 +25,10 @@ EFFECTS = (Effect.DEAD_LETTERS, Effect.ROWS, Effect.ROWS, Effect.CELLS, Effect.L
 HELD = (Moment.BEFORE, Moment.AFTER)
 ANY = (*HELD, Moment.DURING)
 KILLED = -signal.SIGKILL
+
+LinkOf = Callable[[Slot], Link]
+OffsetsOf = Callable[[str, str], int | dict[int, int]]
+"""(bootstrap, topic) → the offset of all its partitions, or of each."""
 
 
 class Missed(Exception):
@@ -66,33 +72,17 @@ class Fault:
         self.has_struck.set()
 
 
-Kind = Callable[[Fault, Arena], Awaitable[None]]
-KINDS: dict[str, Kind] = {}
-
-
-def kind(name: str) -> Callable[[Kind], Kind]:
-    """Register what a fault of this name does."""
-
-    def register(do: Kind) -> Kind:
-        KINDS[name] = do
-        return do
-
-    return register
-
-
 # --- workers -------------------------------------------------------------------------------------------
 
 
-@kind("worker killed")
-async def _(fault: Fault, arena: Arena) -> None:
+async def kill_worker(fault: Fault, arena: Arena) -> None:
     async with arena.some_worker(fault.random) as slot:
         async with fault.struck([slot.store_link]):
             slot.signal(signal.SIGKILL, expected={KILLED})
         await slot.works_again()
 
 
-@kind("worker told to stop")
-async def _(fault: Fault, arena: Arena) -> None:
+async def tell_worker_to_stop(fault: Fault, arena: Arena) -> None:
     async with arena.some_worker(fault.random) as slot:
         async with fault.struck([slot.store_link]):
             worker = slot.worker
@@ -101,8 +91,7 @@ async def _(fault: Fault, arena: Arena) -> None:
         await slot.works_again()
 
 
-@kind("worker becomes a zombie")
-async def _(fault: Fault, arena: Arena) -> None:
+async def make_zombie(fault: Fault, arena: Arena) -> None:
     async with arena.some_worker(fault.random, of_at_least=2) as slot:
         async with fault.struck([slot.store_link], moments=HELD):
             slot.signal(signal.SIGSTOP)
@@ -112,16 +101,14 @@ async def _(fault: Fault, arena: Arena) -> None:
         await slot.works_again()
 
 
-@kind("worker added")
-async def _(fault: Fault, arena: Arena) -> None:
+async def add_worker(fault: Fault, arena: Arena) -> None:
     async with arena.no_worker(fault.random) as slot:
         async with fault.struck(arena.links()):
             arena.start_worker(slot)
         await slot.works_again()
 
 
-@kind("worker removed")
-async def _(fault: Fault, arena: Arena) -> None:
+async def remove_worker(fault: Fault, arena: Arena) -> None:
     async with (
         arena.some_worker(fault.random, of_at_least=2) as slot,
         fault.struck([slot.store_link]) as insert,
@@ -130,8 +117,7 @@ async def _(fault: Fault, arena: Arena) -> None:
         await arena.stop_worker(slot)
 
 
-@kind("worker's clock skewed")
-async def _(fault: Fault, arena: Arena) -> None:
+async def skew_clock(fault: Fault, arena: Arena) -> None:
     async with arena.some_worker(fault.random) as slot:
         ahead = fault.random.choice((-1, 1)) * fault.random.choice((30, 900, 86_400, 400 * 86_400))
         async with fault.struck([slot.store_link], said=f" by {ahead} s"):
@@ -143,8 +129,7 @@ async def _(fault: Fault, arena: Arena) -> None:
 # --- store ---------------------------------------------------------------------------------------------
 
 
-@kind("store killed")
-async def _(fault: Fault, arena: Arena) -> None:
+async def kill_store(fault: Fault, arena: Arena) -> None:
     async with arena.store_lock:
         async with fault.struck(arena.links()):
             arena.stack.store.stop(signal.SIGKILL)
@@ -154,8 +139,7 @@ async def _(fault: Fault, arena: Arena) -> None:
         await arena.start_store()
 
 
-@kind("store hung")
-async def _(fault: Fault, arena: Arena) -> None:
+async def hang_store(fault: Fault, arena: Arena) -> None:
     async with arena.store_lock:
         async with fault.struck(arena.links()):
             arena.stack.store.process.send_signal(signal.SIGSTOP)
@@ -163,8 +147,7 @@ async def _(fault: Fault, arena: Arena) -> None:
         arena.stack.store.process.send_signal(signal.SIGCONT)
 
 
-@kind("older copy of the store restored")
-async def _(fault: Fault, arena: Arena) -> None:
+async def restore_older_store(fault: Fault, arena: Arena) -> None:
     async with arena.store_lock:
         if not arena.has_copy:
             arena.stack.store.stop(signal.SIGKILL)
@@ -177,8 +160,7 @@ async def _(fault: Fault, arena: Arena) -> None:
         await arena.start_store()
 
 
-@kind("reply to an insert dropped")
-async def _(fault: Fault, arena: Arena) -> None:
+async def drop_reply(fault: Fault, arena: Arena) -> None:
     async with fault.struck(arena.links(), moments=(Moment.AFTER,)) as insert:
         insert.drop()
 
@@ -186,82 +168,41 @@ async def _(fault: Fault, arena: Arena) -> None:
 # --- links ---------------------------------------------------------------------------------------------
 
 
-@kind("link to the store delayed")
-async def _(fault: Fault, arena: Arena) -> None:
-    async with arena.some_worker(fault.random) as slot:
-        await delay(fault, slot, slot.store_link)
-
-
-@kind("link to the store cut")
-async def _(fault: Fault, arena: Arena) -> None:
-    async with arena.some_worker(fault.random) as slot:
-        await cut(fault, slot, slot.store_link)
-
-
-@kind("link to the broker delayed")
-async def _(fault: Fault, arena: Arena) -> None:
-    async with arena.some_worker(fault.random) as slot:
-        await delay(fault, slot, slot.broker_link)
-
-
-@kind("link to the broker cut")
-async def _(fault: Fault, arena: Arena) -> None:
-    async with arena.some_worker(fault.random) as slot:
-        await cut(fault, slot, slot.broker_link)
-
-
-async def delay(fault: Fault, slot: Slot, link: Link) -> None:
+async def delay_link(fault: Fault, arena: Arena, link_of: LinkOf) -> None:
     """Let everything on the link take longer, for a while."""
-    seconds, lasting = fault.random.uniform(0.05, 0.6), fault.random.uniform(1, 4)
-    with ExitStack() as undone:
-        async with fault.struck([slot.store_link], said=f" by {seconds:.2f} s for {lasting:.1f} s"):
-            undone.enter_context(link.delayed(seconds))
-        await asyncio.sleep(lasting)
+    async with arena.some_worker(fault.random) as slot:
+        seconds, lasting = fault.random.uniform(0.05, 0.6), fault.random.uniform(1, 4)
+        with ExitStack() as undone:
+            async with fault.struck([slot.store_link], said=f" by {seconds:.2f} s for {lasting:.1f} s"):
+                undone.enter_context(link_of(slot).delayed(seconds))
+            await asyncio.sleep(lasting)
 
 
-async def cut(fault: Fault, slot: Slot, link: Link) -> None:
+async def cut_link(fault: Fault, arena: Arena, link_of: LinkOf) -> None:
     """Let nothing pass for a while, now and then longer than the worker's session lasts."""
-    how, lasting = (
-        fault.random.choice((link.cut, link.silent)),
-        fault.random.uniform(0.5, SESSION_SECONDS + 2),
-    )
-    with ExitStack() as undone:
-        async with fault.struck([slot.store_link], said=f" ({how.__name__}) for {lasting:.1f} s"):
-            undone.enter_context(how())
-        await asyncio.sleep(lasting)
-    await slot.works_again()
+    async with arena.some_worker(fault.random) as slot:
+        link = link_of(slot)
+        how = fault.random.choice((link.cut, link.silent))
+        lasting = fault.random.uniform(0.5, SESSION_SECONDS + 2)
+        with ExitStack() as undone:
+            async with fault.struck([slot.store_link], said=f" ({how.__name__}) for {lasting:.1f} s"):
+                undone.enter_context(how())
+            await asyncio.sleep(lasting)
+        await slot.works_again()
 
 
 # --- broker --------------------------------------------------------------------------------------------
 
 
-@kind("broker restarted")
-async def _(fault: Fault, arena: Arena) -> None:
+async def end_broker(fault: Fault, arena: Arena, how: Callable[[Kafka], None]) -> None:
+    """End it in one way or another, and start it again on the same data."""
     async with arena.broker_lock:
         async with fault.struck(arena.links()):
-            await asyncio.to_thread(arena.kafka.stop)
+            await asyncio.to_thread(how, arena.kafka)
         await asyncio.to_thread(arena.kafka.start)
 
 
-@kind("broker killed")
-async def _(fault: Fault, arena: Arena) -> None:
-    async with arena.broker_lock:
-        async with fault.struck(arena.links()):
-            await asyncio.to_thread(arena.kafka.kill)
-        await asyncio.to_thread(arena.kafka.start)
-
-
-@kind("offsets reset back")
-async def _(fault: Fault, arena: Arena) -> None:
-    await reset_offsets(fault, arena, lambda topic: 0)
-
-
-@kind("offsets reset forward")
-async def _(fault: Fault, arena: Arena) -> None:
-    await reset_offsets(fault, arena, lambda topic: end_offsets(arena.kafka.bootstrap, topic))
-
-
-async def reset_offsets(fault: Fault, arena: Arena, to: Callable[[str], int | dict[int, int]]) -> None:
+async def reset_offsets(fault: Fault, arena: Arena, to: OffsetsOf) -> None:
     """Kill all workers, which nobody may do without, and commit other offsets in the name of their group."""
     async with AsyncExitStack() as ours:
         await ours.enter_async_context(arena.broker_lock)
@@ -282,19 +223,19 @@ async def reset_offsets(fault: Fault, arena: Arena, to: Callable[[str], int | di
         await running[0].works_again()
 
 
-async def until_committed(arena: Arena, topic: str, to: Callable[[str], int | dict[int, int]]) -> None:
+async def until_committed(arena: Arena, topic: str, to: OffsetsOf) -> None:
     """Commit as soon as the broker knows that the group has no members."""
+    bootstrap = arena.kafka.bootstrap
     while True:
         try:
             return await asyncio.to_thread(
-                lambda: commit(arena.kafka.bootstrap, arena.stack.group, topic, to(topic))
+                lambda: commit(bootstrap, arena.stack.group, topic, to(bootstrap, topic))
             )
         except KafkaError:
             await asyncio.sleep(0.2)
 
 
-@kind("topic made anew")
-async def _(fault: Fault, arena: Arena) -> None:
+async def make_topic_anew(fault: Fault, arena: Arena) -> None:
     topic = fault.random.choice(list(Topic))
     async with arena.broker_lock, admin(arena) as client:
         await arena.traffic.read_back(topic)
@@ -311,8 +252,7 @@ async def _(fault: Fault, arena: Arena) -> None:
         arena.has_copy = False
 
 
-@kind("partitions added")
-async def _(fault: Fault, arena: Arena) -> None:
+async def add_partitions(fault: Fault, arena: Arena) -> None:
     topic = fault.random.choice(list(Topic))
     async with arena.broker_lock, admin(arena) as client:
         partitions = arena.traffic.partitions[topic] + fault.random.randint(1, 3)
@@ -335,7 +275,33 @@ async def admin(arena: Arena) -> AsyncIterator[AIOKafkaAdminClient]:
 # --- geography -----------------------------------------------------------------------------------------
 
 
-@kind("geo database replaced")
-async def _(fault: Fault, arena: Arena) -> None:
+async def replace_geo_database(fault: Fault, arena: Arena) -> None:
     async with fault.struck(arena.links()):
         arena.replace_geo_database(fault.random)
+
+
+# --- all of them ---------------------------------------------------------------------------------------
+
+KINDS: Mapping[str, Callable[[Fault, Arena], Awaitable[None]]] = {
+    "worker killed": kill_worker,
+    "worker told to stop": tell_worker_to_stop,
+    "worker becomes a zombie": make_zombie,
+    "worker added": add_worker,
+    "worker removed": remove_worker,
+    "worker's clock skewed": skew_clock,
+    "store killed": kill_store,
+    "store hung": hang_store,
+    "older copy of the store restored": restore_older_store,
+    "reply to an insert dropped": drop_reply,
+    "link to the store delayed": partial(delay_link, link_of=lambda slot: slot.store_link),
+    "link to the store cut": partial(cut_link, link_of=lambda slot: slot.store_link),
+    "link to the broker delayed": partial(delay_link, link_of=lambda slot: slot.broker_link),
+    "link to the broker cut": partial(cut_link, link_of=lambda slot: slot.broker_link),
+    "broker restarted": partial(end_broker, how=Kafka.stop),
+    "broker killed": partial(end_broker, how=Kafka.kill),
+    "offsets reset back": partial(reset_offsets, to=lambda bootstrap, topic: 0),
+    "offsets reset forward": partial(reset_offsets, to=end_offsets),
+    "topic made anew": make_topic_anew,
+    "partitions added": add_partitions,
+    "geo database replaced": replace_geo_database,
+}

@@ -58,6 +58,8 @@ Key = tuple[str, int]
 Identity = tuple[str, int, str]
 """Bot, event time, event id."""
 Rollup = dict[str, Any]
+ROLLUP_FIELDS = ("requests", "last_request_ms", "by_endpoint", "ips", "chats")
+"""What is compared of a rollup."""
 
 
 class Discrepancy(AssertionError):
@@ -84,6 +86,17 @@ class Copy:
     @property
     def identity(self) -> Identity:
         return self.bot, self.event_ms, self.event_id
+
+    @property
+    def value(self) -> bytes:
+        return event(
+            bot_id=self.bot,
+            event_time=self.event_ms,
+            event_id=self.event_id,
+            endpoint=self.endpoint,
+            ip=self.ip,
+            chat_id=self.chat,
+        )
 
     @property
     def interval(self) -> Key:
@@ -294,14 +307,7 @@ class Schedule:
                 offset=offset,
                 record_ms=record_ms,
             )
-            value = event(
-                bot_id=copy.bot,
-                event_time=copy.event_ms,
-                event_id=copy.event_id,
-                endpoint=copy.endpoint,
-                ip=copy.ip,
-                chat_id=copy.chat,
-            )
+            value = copy.value
             if event_ms > record_ms + MAX_FUTURE:
                 kind = "malformed"
                 self.oracle.malformed.add((partition, offset))
@@ -662,12 +668,9 @@ class Schedule:
         over = (self.now_ms - GRACE) // DAY * DAY
         expected = {key: day for key, day in self.oracle.sealed(DAY).items() if key[1] < over}
         found = {
-            key: {name: row[name] for name in rollup_names} for key, row in self.store.rollups("1d").items()
+            key: {name: row[name] for name in ROLLUP_FIELDS} for key, row in self.store.rollups("1d").items()
         }
         self._expect("days", found, expected)
-
-
-rollup_names = ("requests", "last_request_ms", "by_endpoint", "ips", "chats")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pipeline import seal as sealer
 from pipeline.flow import Decoded
 from pipeline.sink import Sink
 from schemas.topics import Topic
-from tests.builders import FakeRecord, event
+from tests.builders import FakeRecord
 from tests.fake_store import Crash
 from tests.fake_worker import Worker
 from tests.faults.simulation import DAY, HOUR, INTERVAL, Copy, Oracle
@@ -122,15 +122,7 @@ class Log:
             record_ms=self.now_ms + number,
         )
         self.oracle.copies.append(copy)
-        value = event(
-            bot_id=copy.bot,
-            event_time=copy.event_ms,
-            event_id=copy.event_id,
-            endpoint=copy.endpoint,
-            ip=copy.ip,
-            chat_id=copy.chat,
-        )
-        records.append(FakeRecord(offset=copy.offset, value=value, timestamp=copy.record_ms))
+        records.append(FakeRecord(offset=copy.offset, value=copy.value, timestamp=copy.record_ms))
 
     def append_malformed(self, partition: int) -> None:
         records = self.records[partition]
