@@ -12,7 +12,6 @@ the statement's text cost 7.1, for the text is copied and read as a statement fi
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -25,9 +24,10 @@ from pathlib import Path
 from typing import IO, Any
 from xml.sax.saxutils import escape
 
+from pipeline.embedded.lock import lock
 from pipeline.errors import FootfallError, Misconfigured
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
 
@@ -136,11 +136,11 @@ class Engine:
             raise Misconfigured(f"The path {path} contains one of ? & % #. Choose another with --data-dir.")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(data_dir)
         except OSError as error:
             raise Misconfigured(
                 f"Cannot write to {data_dir}: {error.strerror}. Choose another place with --data-dir."
             ) from error
+        self._lock = lock(data_dir, "store.lock")
         try:
             self._chdb = _library()
             self._path = str(path)
@@ -290,7 +290,7 @@ class Session:
             if stream is not None:
                 connection.streaming_cancel_query(stream)
         except RuntimeError as error:
-            logger.debug("giving up a statement: %s", error)
+            log.debug("giving up a statement: %s", error)
         finally:
             connection.close()
 
@@ -339,23 +339,6 @@ def _scratch() -> IO[bytes]:
     if sys.platform == "linux":
         return os.fdopen(os.memfd_create("insert"), "w+b")
     return tempfile.TemporaryFile()
-
-
-def _lock(data_dir: Path) -> int:
-    """Take the data directory for this process until the returned descriptor is closed."""
-    descriptor = os.open(data_dir / "store.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise Misconfigured(
-            f"The data directory {data_dir} is in use by another Footfall (process {owner}). "
-            "Stop that one, or give this one its own with --data-dir."
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
 
 
 def _memory_budget() -> int:

@@ -39,7 +39,7 @@ from pipeline.embedded.engine import Answer, Engine, Session, StatementFailed
 from pipeline.embedded.statement import InlineInsert, inline_insert, output_format, reaches_outside
 from pipeline.errors import Misconfigured
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
 MAX_BODY_BYTES = 256 * _MIB
@@ -270,7 +270,7 @@ class _Front:
         try:
             await self._respond(scope, receive, reply)
         except _ClientGone:
-            logger.debug("a client went away")
+            log.debug("a client went away")
         except _Rejected as error:
             await reply.fail(error.status, error.code, str(error))
         except StatementFailed as error:
@@ -413,7 +413,7 @@ class _Front:
                 await self._cancel(session)
                 await asyncio.wait((future,), timeout=0.1)
             if future.exception() is not None:
-                logger.debug("a step of a statement ended with: %s", future.exception())
+                log.debug("a step of a statement ended with: %s", future.exception())
 
     async def _cancel(self, session: Session) -> None:
         loop = asyncio.get_running_loop()
@@ -458,7 +458,7 @@ class _Reply:
     async def fail(self, status: int, code: int, text: str) -> None:
         """Say what went wrong; within an answer by leaving it unfinished, which drops the connection."""
         if self._has_begun:
-            logger.warning("a statement failed within its answer, which is cut off: %s", text)
+            log.warning("a statement failed within its answer, which is cut off: %s", text)
             return
         headers = {"content-type": "text/plain; charset=UTF-8", "x-clickhouse-exception-code": str(code)}
         await self.whole(text.encode("utf-8", "replace") + b"\n", headers, status)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import logging
 import os
 import socket
@@ -22,9 +21,10 @@ from typing import Final
 
 from pipeline.config import Settings, flag
 from pipeline.demo_geography import write_demo_geography
+from pipeline.embedded.gated_broker import GatedBroker
 from pipeline.embedded.kafka import kafka, kafka_command
+from pipeline.embedded.lock import lock
 from pipeline.embedded.supervise import Child
-from pipeline.embedded.trial import TrialBroker
 from pipeline.errors import Misconfigured
 
 LET_GO_SECONDS: Final = 3.0
@@ -79,7 +79,7 @@ class _Parts:
 
     def __init__(self, settings: Settings, *, demo_rate: float | None) -> None:
         self._settings = settings
-        self._broker: TrialBroker | None = None
+        self._broker: GatedBroker | None = None
         self._kafka: Child | None = None
         self._store: Child | None = None
         self._is_ready = False
@@ -99,7 +99,7 @@ class _Parts:
             told["clickhouse"] = settings.store_address().url
         self._told = settings.model_copy(update=told)
         if settings.broker == "embedded":
-            self._broker = TrialBroker(self._told)
+            self._broker = GatedBroker(self._told)
         self._worker = Child.of("worker", self._told)
         self._web = Child.of("web", self._told)
         self._traffic: list[Child] = []
@@ -226,43 +226,12 @@ async def _answers_200(host: str, port: int, path: str) -> None:
 @contextmanager
 def _data_dir_locked(data_dir: Path) -> Iterator[None]:
     """Hold the data directory against every other `up`, and see that no `store` holds it."""
-    ours = _lock(data_dir, "up.lock", seconds=0)
+    ours = lock(data_dir, "up.lock")
     try:
-        os.ftruncate(ours, 0)
-        os.pwrite(ours, str(os.getpid()).encode(), 0)
-        os.close(_lock(data_dir, "store.lock", seconds=LET_GO_SECONDS))  # our own store takes it next
+        os.close(lock(data_dir, "store.lock", seconds=LET_GO_SECONDS))  # our own store takes it next
         yield
     finally:
         os.close(ours)
-
-
-def _lock(data_dir: Path, name: str, *, seconds: float) -> int:
-    """Lock a file of the data directory until the returned descriptor is closed; wait for it so long.
-
-    Raises Misconfigured when somebody else has it.
-    """
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / name, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise Misconfigured(
-            f"{data_dir} cannot be used: {error.strerror}. Choose another place with --data-dir"
-        ) from error
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                os.close(descriptor)
-                raise Misconfigured(
-                    f"the data directory {data_dir} is in use by another Footfall (process {owner}): "
-                    "stop that one, or give this one its own with --data-dir"
-                ) from None
-            time.sleep(0.05)
-        else:
-            return descriptor
 
 
 def _with_ports(settings: Settings) -> Settings:

@@ -33,14 +33,14 @@ WORKER_STOP_SECONDS: Final = 10.0
 BROKERLESS_SECONDS: Final = 3.0
 """For the worker to finish what it has when the broker is gone."""
 
-REPLACED: Final = "The trial broker is full and is being replaced by an empty one."
-DIED: Final = "The trial broker has ended and is being started again."
+REPLACED: Final = "The packaged broker is full and is being replaced by an empty one."
+DIED: Final = "The packaged broker has ended and is being started again."
 AGAIN: Final = "Send everything again in a moment: that is safe."
 
 log = logging.getLogger(__name__)
 
 
-class TrialBroker:
+class GatedBroker:
     """The packaged broker and its gate."""
 
     def __init__(self, settings: Settings) -> None:
@@ -114,7 +114,7 @@ class TrialBroker:
 
     async def undurable(self) -> int | None:
         """How many of the records it holds are not in the store; None when nobody can say."""
-        from pipeline.embedded.drain import undurable
+        from pipeline.embedded.undurable import undurable
 
         if self._is_empty:
             return 0
