@@ -92,6 +92,7 @@ class App(faust.App):
             )
             for topic in Topic
         }
+        self._by_source = {flow.source: flow for flow in self.flows.values()}
         self._dead_letter_topics = {
             topic: self.topic(
                 settings.topic_prefix + topic.dead_letter, value_serializer="raw", key_serializer="raw"
@@ -115,35 +116,33 @@ class App(faust.App):
 
         Asks broker and store as often as it takes. Raises Abandoned once the assignment is not current.
         """
-        by_source: dict[str, list[int]] = {flow.source: [] for flow in self.flows.values()}
+        partitions: dict[str, list[int]] = {source: [] for source in self._by_source}
         for tp in assigned:
-            by_source[tp.topic].append(tp.partition)
+            partitions[tp.topic].append(tp.partition)
         epochs = await self.insist(self._epochs, is_current)
         positions: dict[TP, int] = {}
         for flow in self.flows.values():
-            resumed = await flow.resume(epochs[flow.source], by_source[flow.source], is_current)
+            resumed = await flow.resume(epochs[flow.source], partitions[flow.source], is_current)
             positions |= {TP(flow.source, partition): position for partition, position in resumed.items()}
         return positions
 
     def note_beginnings(self, beginnings: Mapping[TP, int]) -> None:
         """Take in the earliest offsets that the broker still has."""
-        by_source = {flow.source: flow for flow in self.flows.values()}
         for tp, offset in beginnings.items():
-            by_source[tp.topic].partitions[tp.partition].beginning = offset
+            self._by_source[tp.topic].partitions[tp.partition].beginning = offset
 
     async def explain_gaps(self, topics: Iterable[str]) -> None:
         """Learn what offsets that were not delivered may mean in these topics, as far as the broker says it."""
-        by_source = {flow.source: flow for flow in self.flows.values()}
         try:
             async with asyncio.timeout(EXPLAIN_SECONDS), broker_client(self.connection) as client:
                 for topic, is_compacted in (await compacted(client, list(topics))).items():
-                    by_source[topic].is_compacted = is_compacted
+                    self._by_source[topic].is_compacted = is_compacted
         except (Unavailable, TimeoutError) as error:
             log.warning("the broker does not say whether a topic is compacted: %r", error)
 
     async def _epochs(self) -> dict[str, str]:
         async with broker_client(self.connection) as client:
-            epochs = await topic_epochs(client, [flow.source for flow in self.flows.values()])
+            epochs = await topic_epochs(client, list(self._by_source))
         return {topic: str(epoch) for topic, epoch in epochs.items()}
 
     async def refuse(self, decoded: Decoded) -> None:
