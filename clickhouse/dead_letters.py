@@ -13,7 +13,7 @@ from schemas.topics import Topic
 
 AT_ONCE: Final = 100
 """As many dead letters, or events, are named by one statement."""
-PAGE: Final = 1_000
+PAGE: Final = 10_000
 
 EventKey = tuple[str, int, str]
 """Bot, event time in milliseconds since the epoch, event id."""
@@ -61,7 +61,7 @@ class Letter:
     value_sha256: str
     """Of the original, lower-case hexadecimal."""
     alike: int
-    """How many of those selected have the same bytes, this one included."""
+    """How many dead letters it stands for: those selected that have the same bytes, where others are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +84,18 @@ async def count(store: Store, selection: Selection) -> dict[str, int]:
 
 
 async def find(
-    store: Store, selection: Selection, *, limit: int | None = None, copies: int | None = None
+    store: Store, selection: Selection, *, limit: int | None = None, only_different: bool = False
 ) -> AsyncIterator[list[Letter]]:
-    """Pages of dead letters, newest first; of those with the same bytes on the same topic the newest `copies`.
+    """Pages of dead letters, newest first; with `only_different` one of those with the same bytes on the same topic.
 
     What is newer than the first of them is not among them, so what comes in meanwhile is not.
     """
     before: tuple[Any, ...] = (_EVER_MS, "", _NIL, 0, 0)
-    parameters = {**selection.parameters(), "copies": _EVER_MS if copies is None else copies}
+    parameters = selection.parameters()
+    query = sql("dead_letters_different" if only_different else "dead_letters")
     while limit is None or limit > 0:
         size = PAGE if limit is None else min(PAGE, limit)
-        rows = await store.rows(sql("dead_letters"), {**parameters, "before": before, "limit": size})
+        rows = await store.rows(query, {**parameters, "before": before, "limit": size})
         if rows:
             yield [_letter(row) for row in rows]
         if len(rows) < size:

@@ -458,7 +458,7 @@ async def _replay(
     for address in await _missing(store, selected):
         summary.refuse(address, UNKNOWN, "there is no such dead letter")
     next_word = time.monotonic() + PROGRESS_SECONDS
-    async for page in dead_letters.find(store, selected, limit=limit, copies=1):
+    async for page in dead_letters.find(store, selected, limit=limit, only_different=True):
         for chunk in chunks(page):
             judged = await judge.judged(chunk)
             await _publish([one for one in judged if one.outlook is Outlook.ACCEPTED], publisher, summary)

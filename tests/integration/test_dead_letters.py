@@ -205,15 +205,15 @@ def test_pages_follow_each_other_without_gap_or_repeat(
 ) -> None:
     monkeypatch.setattr(dead_letters, "PAGE", 2)
 
-    async def read(store: Store, **limits: int) -> list[list[Letter]]:
-        return [page async for page in dead_letters.find(store, selection(settings), **limits)]
+    async def read(store: Store, **how: Any) -> list[list[Letter]]:
+        return [page async for page in dead_letters.find(store, selection(settings), **how)]
 
     pages = within(store_address, read)
     assert [len(page) for page in pages] == [2, 2, 2, 2, 1]
     assert [one.address for page in pages for one in page] == newest_first(OURS)
     limited = within(store_address, lambda store: read(store, limit=3))
     assert [len(page) for page in limited] == [2, 1]
-    different = within(store_address, lambda store: read(store, copies=1))
+    different = within(store_address, lambda store: read(store, only_different=True))
     assert [one.address for page in different for one in page] == newest_first([*OURS[:2], *OURS[3:]])
     assert {one.address: one.alike for page in different for one in page}[address(LETTERS[3])] == 2
 
