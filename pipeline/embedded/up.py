@@ -21,10 +21,10 @@ from typing import Final
 
 from pipeline.config import Settings, flag
 from pipeline.demo_geography import write_demo_geography
-from pipeline.embedded.gated_broker import GatedBroker
 from pipeline.embedded.kafka import kafka, kafka_command
 from pipeline.embedded.lock import lock
 from pipeline.embedded.supervise import Child
+from pipeline.embedded.trial import TrialBroker
 from pipeline.errors import Misconfigured
 
 LET_GO_SECONDS: Final = 3.0
@@ -79,7 +79,7 @@ class _Parts:
 
     def __init__(self, settings: Settings, *, demo_rate: float | None) -> None:
         self._settings = settings
-        self._broker: GatedBroker | None = None
+        self._broker: TrialBroker | None = None
         self._kafka: Child | None = None
         self._store: Child | None = None
         self._is_ready = False
@@ -99,7 +99,7 @@ class _Parts:
             told["clickhouse"] = settings.store_address().url
         self._told = settings.model_copy(update=told)
         if settings.broker == "embedded":
-            self._broker = GatedBroker(self._told)
+            self._broker = TrialBroker(self._told)
         self._worker = Child.of("worker", self._told)
         self._web = Child.of("web", self._told)
         self._traffic: list[Child] = []

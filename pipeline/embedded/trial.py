@@ -40,7 +40,7 @@ AGAIN: Final = "Send everything again in a moment: that is safe."
 log = logging.getLogger(__name__)
 
 
-class GatedBroker:
+class TrialBroker:
     """The packaged broker and its gate."""
 
     def __init__(self, settings: Settings) -> None:
@@ -114,7 +114,7 @@ class GatedBroker:
 
     async def undurable(self) -> int | None:
         """How many of the records it holds are not in the store; None when nobody can say."""
-        from pipeline.embedded.undurable import undurable
+        from pipeline.embedded.drain import undurable
 
         if self._is_empty:
             return 0
