@@ -127,7 +127,7 @@ def _log_uncaught(
     traceback: TracebackType | None,
     thread: threading.Thread | None = None,
 ) -> None:
-    """What nobody caught is a log line like any other: a raw traceback among JSON is lost to who collects it."""
+    """What nobody caught is a log line like any other: a raw traceback among JSON is lost to whatever collects it."""
     if error is None or issubclass(exc_type, KeyboardInterrupt):
         return
     where = "the main thread" if thread is None else thread.name

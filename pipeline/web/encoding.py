@@ -1,4 +1,4 @@
-"""Content encodings: gzip, for who asks for it."""
+"""Content encodings: gzip, for clients that accept it."""
 
 from __future__ import annotations
 
