@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ import lz4.frame
 import msgspec
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError
+
+SILENCE_SECONDS = 24
+"""After this long without any sign of the machine at the other end a connection is given up."""
 
 _STATUS = re.compile(r"HTTP driver received HTTP status (\d{3})")
 """How the driver begins to say that an error is not ClickHouse's own."""
@@ -153,6 +157,25 @@ class Store:
                     yield chunk
 
 
+def lasting_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket whose connection fails `SILENCE_SECONDS` after the other side has gone without a word.
+
+    Whether something was on its way or an answer is waited for: an answer may take as long as it likes.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", SILENCE_SECONDS // 2),
+        ("TCP_KEEPINTVL", 1),
+        ("TCP_KEEPCNT", SILENCE_SECONDS // 2),
+        ("TCP_USER_TIMEOUT", SILENCE_SECONDS * 1000),
+    ):
+        if hasattr(socket, option):  # not every system has each
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
+
+
 @asynccontextmanager
 async def connect(address: StoreAddress) -> AsyncIterator[Store]:
     """A `Store`, closed on leaving. Raises `StoreError` when it does not answer."""
@@ -173,6 +196,9 @@ async def connect(address: StoreAddress) -> AsyncIterator[Store]:
             send_receive_timeout=address.request_timeout_seconds,
         )
     try:
+        # The driver lets nobody choose how it connects. What it has asked so far went over a connection of its own.
+        client._backend.connector_kwargs["socket_factory"] = lasting_socket
+        await client.close_connections()
         yield Store(client)
     finally:
         await client.close()

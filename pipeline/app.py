@@ -67,6 +67,7 @@ class App(faust.App):
             consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
             key_serializer="raw",
             producer_acks=-1,
+            producer_request_timeout=20.0,  # Faust's is 20 minutes; what was not acknowledged is sent again
             store="memory://",
             table_standby_replicas=0,  # no tables: Kafka's own round-robin assignor will do
             stream_buffer_maxsize=1,  # batches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,10 +12,11 @@ from typing import cast
 
 import aiohttp
 import pytest
-from aiohttp import web
+from aiohttp import AddrInfoType, web
 from faust.types import TP
 from prometheus_client import REGISTRY
 
+from clickhouse import client
 from clickhouse.client import Store, StoreAddress, connect
 from pipeline import insist, worker
 from pipeline.batches import Batch
@@ -31,8 +33,8 @@ WATCHDOG_SECONDS = 1.0
 AT_ONCE = 50
 """Records of one flush."""
 BACKLOG = 1000
-HELD = 4 * AT_ONCE
-"""What a worker holds of a topic at most: a batch in the agent, two in its stream, one that waits to get there."""
+HELD = 3 * AT_ONCE
+"""What a worker holds of a topic at most: a batch in the agent, one in its stream, one that waits to get there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,5 +282,25 @@ def test_while_the_store_is_away_nothing_hangs(
                     waiting_for = await watched.look()
                     await asyncio.sleep(0.1)
                 assert REFUSALS[-1].says in waiting_for["store"]
+
+    asyncio.run(run())
+
+
+def test_every_connection_to_the_store_notices_that_the_other_side_is_gone(
+    store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[socket.socket] = []
+
+    def lasting_socket(address: AddrInfoType) -> socket.socket:
+        made.append(lasting(address))
+        return made[-1]
+
+    lasting = client.lasting_socket
+    monkeypatch.setattr(client, "lasting_socket", lasting_socket)
+
+    async def run() -> None:
+        async with connect(store_address) as store:
+            await asyncio.gather(*(store.rows("SELECT sleep(0.1)") for _ in range(4)))
+            assert len(made) == 4
 
     asyncio.run(run())

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import socket
+import struct
+import sys
+import time
 
 import pytest
 from aiohttp import web
 
+from clickhouse import client
 from clickhouse.client import StoreAddress, StoreError, connect
 from tests.kafka import free_port
+
+SO_ATTACH_FILTER = 26
 
 
 def refused(status: int, code: int, text: str) -> StoreError:
@@ -74,3 +82,34 @@ def test_where_nobody_answers_there_is_neither_code_nor_status() -> None:
     with pytest.raises(StoreError) as caught:
         asyncio.run(run())
     assert (caught.value.code, caught.value.status, caught.value.label) == (0, 0, "0")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's socket filters")
+@pytest.mark.parametrize("size", [1, 10_000_000], ids=["an answer is waited for", "rows are on their way"])
+def test_a_connection_whose_other_side_is_gone_without_a_word_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 2)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = listener.getsockname()
+        with client.lasting_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", where)) as sender:
+            sender.connect(where)
+            with listener.accept()[0] as end:
+                drop_all(end)
+                began = time.monotonic()
+                with pytest.raises(TimeoutError, match="timed out"):
+                    ask(sender, b"x" * size)
+    assert 1 < time.monotonic() - began < 10
+
+
+def ask(sender: socket.socket, request: bytes) -> bytes:
+    sender.sendall(request)
+    return sender.recv(1)
+
+
+def drop_all(end: socket.socket) -> None:
+    """Let the kernel drop whatever comes for this socket, as if its machine had lost the network."""
+    accept_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    program = struct.pack("HL", 1, ctypes.addressof(accept_nothing))
+    end.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
