@@ -111,6 +111,11 @@ class Stack:
         for process in reversed(self._processes):
             process.__exit__(None, None, None)
 
+    @property
+    def data(self) -> Path:
+        """What the store keeps; move it only while that is stopped."""
+        return Path(self.environment["FOOTFALL_DATA_DIR"])
+
     # --- its processes
 
     def _start(self, command: str, directory: str = "", **environment: str) -> Footfall:

@@ -239,17 +239,13 @@ class Arena:
     def copy_store(self) -> None:
         """Keep a copy of its data, while nothing writes to it."""
         shutil.rmtree(self._copy, ignore_errors=True)
-        shutil.copytree(self._data, self._copy, symlinks=True)
+        shutil.copytree(self.stack.data, self._copy, symlinks=True)
         self.has_copy = True
 
     def restore_store(self) -> None:
         """Put the copy in the place of its data, while nothing reads it."""
-        shutil.rmtree(self._data)
-        shutil.copytree(self._copy, self._data, symlinks=True)
-
-    @property
-    def _data(self) -> Path:
-        return Path(self.stack.environment["FOOTFALL_DATA_DIR"])
+        shutil.rmtree(self.stack.data)
+        shutil.copytree(self._copy, self.stack.data, symlinks=True)
 
     @property
     def _copy(self) -> Path:

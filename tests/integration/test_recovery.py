@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from tests.stack import Stack, Worker, bot_path, eventually
 pytestmark = [pytest.mark.kafka, pytest.mark.embedded]
 pytest.importorskip("chdb")
 
+RESTART = 70
 AWAY_SECONDS = 10
 """How long the store is away at least: several retries of a flush."""
 PUBLISHING_SECONDS = 120
@@ -246,6 +248,26 @@ def entries_of_ledger(stack: Stack) -> list[tuple[str, str, int, int]]:
 def has_committed(stack: Stack, topic: Topic) -> bool:
     """Whether the group has committed what the ledger says."""
     return committed(stack.bootstrap, stack.group, stack.topic(topic)) == stack.positions(topic)
+
+
+def test_a_store_restored_to_an_older_state_is_noticed_and_filled_up_from_kafka(recovery: Recovery) -> None:
+    stack, worker = recovery.stack, recovery.worker
+    stack.store.stop()
+    copy = stack.data.with_name("copy")
+    shutil.copytree(stack.data, copy, symlinks=True)
+    stack.start_store()
+    with recovery.publishing("restored", requests=300):
+        pass
+    recovery.check("restored")
+    assert worker.process.process.poll() is None
+    stack.store.stop(signal.SIGKILL)
+    shutil.rmtree(stack.data)
+    copy.rename(stack.data)
+    stack.start_store()
+    assert worker.process.process.wait(30) == RESTART
+    assert "the store was restored to an older state" in worker.process.log
+    assert recovery.worker is not worker
+    recovery.check("restored")
 
 
 def test_the_whole_topic_consumed_again_leaves_every_answer_byte_identical(recovery: Recovery) -> None:
