@@ -365,15 +365,27 @@ async def request_buckets(
 
     `starts` ascend; the first is not after the span's start. Each bucket ends where the next one starts.
     """
-    query, parameters = _bucketed(Topic.BOT_REQUESTS, span, starts, filters, sealed_until_ms)
+    query, parameters = _bucketed(
+        "request_buckets", Topic.BOT_REQUESTS, span, starts, filters, sealed_until_ms
+    )
     return dict(await _rows(store, query, parameters))
+
+
+async def unique_buckets(
+    store: Store, span: Span, starts: Sequence[int], filters: Filters, *, sealed_until_ms: int = 0
+) -> dict[int, tuple[int, int]]:
+    """Distinct IPs and conversations by the start of their bucket, as `request_buckets`: of each bucket for itself."""
+    query, parameters = _bucketed(
+        "unique_buckets", Topic.BOT_REQUESTS, span, starts, filters, sealed_until_ms
+    )
+    return {start: (ips, chats) for start, ips, chats in await _rows(store, query, parameters)}
 
 
 async def token_buckets(
     store: Store, span: Span, starts: Sequence[int], filters: Filters, *, sealed_until_ms: int = 0
 ) -> dict[int, TokenTotals]:
     """Tokens by the start of their bucket, as `request_buckets`."""
-    query, parameters = _bucketed(Topic.TOKEN_USAGES, span, starts, filters, sealed_until_ms)
+    query, parameters = _bucketed("token_buckets", Topic.TOKEN_USAGES, span, starts, filters, sealed_until_ms)
     return {
         start: TokenTotals(input_tokens=input_tokens, output_tokens=output_tokens)
         for start, input_tokens, output_tokens in await _rows(store, query, parameters)
@@ -533,22 +545,16 @@ async def _completed(head: bytes, rest: AsyncGenerator[bytes], row_end: bytes) -
         raise StoreError("the store broke off in the middle of an export")
 
 
-_BUCKETS: Final[Mapping[RowTopic, str]] = {
-    Topic.BOT_REQUESTS: "request_buckets",
-    Topic.TOKEN_USAGES: "token_buckets",
-}
-
-
 def _bucketed(
-    topic: RowTopic, span: Span, starts: Sequence[int], filters: Filters, sealed_until_ms: int
+    name: str, topic: RowTopic, span: Span, starts: Sequence[int], filters: Filters, sealed_until_ms: int
 ) -> tuple[str, Parameters]:
     # Nothing is stored outside the calendar; of the starts before it one is enough.
     first = max(0, sum(start <= MIN_EVENT_MS for start in starts) - 1)
     within = [start for start in starts[first:] if start <= MAX_EVENT_MS] or starts[:1]
     is_aligned = all(start % INTERVAL_MS == 0 for start in within[1:])
     if any(filters.values()) or not is_aligned:
-        return sql(f"{_BUCKETS[topic]}_filtered"), {**_filtered(span, filters, topic), "starts": within}
-    query, parameters = _united(_BUCKETS[topic], span.parts(sealed_until_ms, has_days=False))
+        return sql(f"{name}_filtered"), {**_filtered(span, filters, topic), "starts": within}
+    query, parameters = _united(name, span.parts(sealed_until_ms, has_days=False))
     return query, {**parameters, "starts": within}
 
 

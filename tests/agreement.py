@@ -164,6 +164,9 @@ class Agreement:
     def request_series(self, range_: Range, filters: Filters, interval: str | None = None) -> None:
         self._series("requests/timeseries", self._oracle.request_series, range_, filters, interval)
 
+    def unique_series(self, range_: Range, filters: Filters, interval: str | None = None) -> None:
+        self._series("uniques/timeseries", self._oracle.unique_series, range_, filters, interval)
+
     def token_series(self, range_: Range, filters: Filters, interval: str | None = None) -> None:
         self._series("tokens/timeseries", self._oracle.token_series, range_, filters, interval)
 

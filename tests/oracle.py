@@ -146,6 +146,25 @@ class Oracle:
         )
         return [{"start": text(at, tz), "requests": counts[at]} for at in starts]
 
+    def unique_series(
+        self, bot: str, start: int, end: int, tz: str, interval: str, filters: Filters
+    ) -> list[Json]:
+        starts = bucket_starts(start, end, tz, interval)
+        ips: dict[int, set[str]] = {at: set() for at in starts}
+        chats: dict[int, set[str]] = {at: set() for at in starts}
+        for request in _within(self.requests, bot, start, end, filters):
+            at = _bucket(starts, request.event_ms)
+            ips[at].add(request.ip)
+            chats[at].add(request.chat_id)
+        return [
+            {
+                "start": text(at, tz),
+                "unique_ips": len(ips[at] - {""}),
+                "unique_conversations": len(chats[at] - {""}),
+            }
+            for at in starts
+        ]
+
     def token_series(
         self, bot: str, start: int, end: int, tz: str, interval: str, filters: Filters
     ) -> list[Json]:

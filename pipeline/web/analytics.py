@@ -29,6 +29,7 @@ from pipeline.web.answers import (
     TokenRow,
     TopEntry,
     TopTokensEntry,
+    UniqueBucket,
     ValueEntry,
     problems,
     said,
@@ -140,6 +141,28 @@ async def requests_over_time(
         sealed_until_ms=fresh.sealed_until_ms(Topic.BOT_REQUESTS),
     )
     buckets = [{"start": text(start, range_.tz), "requests": counts.get(start, 0)} for start in starts]
+    return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
+
+
+@router.get("/bots/{bot}/uniques/timeseries", responses=said_of_bot(Answer[Series[UniqueBucket]]))
+async def uniques_over_time(
+    bot: of.Bot, kept: Kept, asked: Annotated[of.OfRequestChart, Query()]
+) -> Response:
+    """Distinct IPs and conversations by bucket, each bucket for itself, zero-filled. Only the range is counted."""
+    range_ = of.resolved(asked)
+    interval, starts = bucket_starts(range_, asked.interval)
+    store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
+    counts = await analytics.unique_buckets(
+        store,
+        _span(bot, range_),
+        starts,
+        of.filters_of(asked, Topic.BOT_REQUESTS),
+        sealed_until_ms=fresh.sealed_until_ms(Topic.BOT_REQUESTS),
+    )
+    buckets = []
+    for start in starts:
+        ips, chats = counts.get(start, (0, 0))
+        buckets.append({"start": text(start, range_.tz), "unique_ips": ips, "unique_conversations": chats})
     return _answer(range_, {"interval": interval, "buckets": buckets}, fresh)
 
 

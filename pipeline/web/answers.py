@@ -158,6 +158,14 @@ class RequestBucket(_Said):
     requests: int
 
 
+class UniqueBucket(_Said):
+    """Who came in an interval: who comes in several counts in each, so buckets add up to more than the range has."""
+
+    start: Time
+    unique_ips: int
+    unique_conversations: int
+
+
 class TokenBucket(_Said):
     """Tokens of an interval."""
 

@@ -29,6 +29,7 @@ from pipeline.web.answers import (
     TokenRow,
     TopEntry,
     TopTokensEntry,
+    UniqueBucket,
     ValueEntry,
 )
 
@@ -39,6 +40,7 @@ SAID: Final[Mapping[str, type[BaseModel]]] = {
     "bots": Answer[Rows[BotRow]],
     "summary": Answer[Summary],
     "requests/timeseries": Answer[Series[RequestBucket]],
+    "uniques/timeseries": Answer[Series[UniqueBucket]],
     "tokens/timeseries": Answer[Series[TokenBucket]],
     "requests/top": Answer[list[TopEntry]],
     "requests/values": Answer[list[ValueEntry]],
@@ -193,6 +195,9 @@ class FakeApi:
             ),
             "summary": lambda _: self._summary(),
             "requests/timeseries": lambda _: self._series({"requests": n} for n in self.requests),
+            "uniques/timeseries": lambda _: self._series(
+                {"unique_ips": n // 4, "unique_conversations": n // 3} for n in self.requests
+            ),
             "tokens/timeseries": lambda _: self._series(
                 {"input_tokens": given, "output_tokens": made} for given, made in self.tokens
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -220,6 +221,36 @@ def test_each_source_has_the_same_tokens_everywhere_and_they_add_up(reader: Read
     others = [source for source in SOURCES if source != "fs_chat"]
     reader.open(query=f"?top=source&{urlencode([('source', one) for one in others])}")
     assert found + total(*others) == everything
+
+
+def test_uniques_over_time_are_exact_bar_by_bar_and_say_why_they_add_up_to_more(reader: Reader) -> None:
+    reader.open()
+    reader.doing(lambda: reader.page.locator("#series .measure").select_option("unique_ips"))
+    assert reader.query["chart"] == ["unique_ips"]
+    expect(reader.page.locator("#series")).to_be_hidden()
+    chart = reader.page.locator("#unique-series")
+    bars = chart.locator("rect.count")
+    shown = bars.evaluate_all("all => all.map(bar => +bar.dataset.value)")
+    starts = bars.evaluate_all("all => all.map(bar => Date.parse(bar.dataset.start))")
+    came: dict[int, set[str]] = {start: set() for start in starts}
+    end = datetime.fromisoformat(reader.ends()["to"]).timestamp() * 1000
+    for event in reader.site.requests:
+        if starts[0] <= event["event_ms"] < end and event["ip"]:
+            came[max(start for start in starts if start <= event["event_ms"])].add(event["ip"])
+    assert shown == [len(came[start]) for start in starts]
+    assert reader.cards()["unique_ips"] == str(len(set.union(*came.values())))
+    assert sum(shown) > len(set.union(*came.values()))
+    expect(chart.locator(".side")).to_have_text(
+        f"The bars add up to {sum(shown)}: who comes in several counts in each, and in the card once"
+    )
+    reader.doing(lambda: chart.locator(".measure").select_option("unique_conversations"))
+    expect(chart.get_by_role("heading")).to_have_text("Unique Conversations Over Time")
+    said = reader.api("uniques/timeseries")["buckets"]
+    shown = bars.evaluate_all("all => all.map(bar => +bar.dataset.value)")
+    assert shown == [bucket["unique_conversations"] for bucket in said]
+    reader.doing(lambda: chart.locator(".measure").select_option("requests"))
+    expect(reader.page.locator("#series rect.count").first).to_be_visible()
+    expect(reader.page.locator("#series .measure")).to_be_focused()
 
 
 def test_tokens_over_time_are_those_of_the_cards_and_of_a_source(reader: Reader) -> None:
@@ -452,6 +483,31 @@ def test_half_an_export_is_not_saved(reader: Reader, kind: str, whole: bytes) ->
     reader.page.locator(f"#requests-export [data-format={kind}]").click()
     expect(reader.page.locator("#requests-export [role=status]")).to_contain_text("It was not saved")
     assert saved == []
+
+
+def test_an_export_is_cancelled_by_its_reader(reader: Reader) -> None:
+    reader.open()
+    held: list[Route] = []
+    reader.page.route("**/export?*", lambda route: held.append(route))
+    reader.page.locator("[popovertarget=requests-export]").click()
+    menu = reader.page.locator("#requests-export")
+    menu.locator("[data-format=csv]").click()
+    expect(menu.locator("[data-format=json]")).to_be_disabled()
+    with reader.page.expect_event("requestfailed", lambda request: "format=csv" in request.url):
+        menu.get_by_role("button", name="Cancel").click()
+    expect(menu.locator("[role=status]")).to_have_text("Cancelled. Nothing was saved.")
+    expect(menu.locator("[data-format=json]")).to_be_enabled()
+
+
+def test_what_is_too_large_to_gather_is_left_to_the_browsers_own_download(reader: Reader) -> None:
+    reader.open()
+    headers = {"Footfall-Row-Count": "1000001"}
+    reader.page.route("**/export?*", lambda route: route.fulfill(body="time", headers=headers))
+    download = reader.export("requests", "csv")
+    asked = parse_qs(urlsplit(download.url).query)
+    assert {name: asked[name][0] for name in ("from", "to", "tz")} == reader.ends()
+    menu = reader.page.locator("#requests-export [role=status]")
+    expect(menu).to_contain_text("1,000,001 rows: your browser's downloads show the progress")
 
 
 def test_a_panel_that_fails_says_so_alone_and_recovers_on_retry(reader: Reader) -> None:

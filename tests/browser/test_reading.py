@@ -492,7 +492,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(reader: Reader,
         "theme",
         "filter-button",
     ]
-    assert order[8:19] == [
+    assert order[8:20] == [
         "total_requests",
         "unique_ips",
         "unique_conversations",
@@ -502,7 +502,8 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(reader: Reader,
         "total_tokens",
         "positive_feedbacks",
         "negative_feedbacks",
+        "Chart of",
         "Requests over time, bar by bar",
         "Tokens over time, bar by bar",
     ]
-    assert order[19:21] == ["widget", "api"]
+    assert order[20:22] == ["widget", "api"]

@@ -96,6 +96,7 @@ STATES: dict[str, tuple[Callable[[], FakeApi], str, Callable[[Page], None]]] = {
     "usual": (FakeApi, "", nothing),
     "something-stands-out": (spiky, "", opened("#strip summary")),
     "a-row-is-open": (FakeApi, "", opened("#requests .open", "#tokens .open")),
+    "uniques-over-time": (FakeApi, "&chart=unique_ips", nothing),
     "filtered": (FakeApi, "&country=DE&country=US&endpoint=widget&source=chat", nothing),
     "tables-filtered": (FakeApi, "&requests.country=DE&requests.ip=203.0.113.7&tokens.source=chat", nothing),
     "empty": (empty, "", nothing),
@@ -215,6 +216,7 @@ def test_numbers_and_charts_are_quick_and_nothing_blocks(reader: Reader, say: Ca
     [
         ("something-stands-out", 1280, 2400),
         ("late", 1280, 900),
+        ("uniques-over-time", 1280, 2400),
         ("empty", 1280, 900),
         ("filtered", 900, 900),
         ("late", 900, 900),

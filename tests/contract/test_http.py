@@ -31,6 +31,7 @@ from pipeline.web.answers import (
     TokenRow,
     TopEntry,
     TopTokensEntry,
+    UniqueBucket,
     ValueEntry,
 )
 from schemas.topics import Topic
@@ -52,7 +53,10 @@ TOKEN_COLUMNS = "time source input_tokens output_tokens total_tokens model event
 REQUEST_FILTERS = ["endpoint", "country", "region", "city", "browser", "client_class", "ip"]
 TOKEN_FILTERS = ["source", "model"]
 
-OF_REQUESTS = ("requests/timeseries", "requests/top", "requests/values", "requests", "requests/export")
+OF_REQUESTS = (
+    *("requests/timeseries", "uniques/timeseries", "requests/top", "requests/values"),
+    *("requests", "requests/export"),
+)
 OF_TOKENS = ("tokens/timeseries", "token-usages/top", "token-usages", "token-usages/export")
 OF_A_BOT = ("summary", *OF_REQUESTS, *OF_TOKENS)
 NEEDED: dict[str, Json] = {
@@ -458,6 +462,17 @@ def test_a_chart_of_tokens_has_input_and_output(api: Api) -> None:
         {"start": "2026-01-01T00:00:00.000+00:00", "input_tokens": 30, "output_tokens": 3},
         {"start": "2026-01-02T00:00:00.000+00:00", "input_tokens": 0, "output_tokens": 0},
     ]
+
+
+def test_uniques_of_buckets_may_add_up_to_more_than_the_range_has(api: Api) -> None:
+    assert data(api, "uniques/timeseries", interval="1h")["buckets"][:3] == [
+        {"start": "2026-01-01T00:00:00.000+00:00", "unique_ips": 1, "unique_conversations": 1},
+        {"start": "2026-01-01T01:00:00.000+00:00", "unique_ips": 1, "unique_conversations": 1},
+        {"start": "2026-01-01T02:00:00.000+00:00", "unique_ips": 1, "unique_conversations": 0},
+    ]  # the first and the third are the same address
+    for filters in ({}, {"endpoint": ["api", "widget", "=1+1"]}):
+        [day, _] = data(api, "uniques/timeseries", interval="1d", **filters)["buckets"]
+        assert (day["unique_ips"], day["unique_conversations"]) == (2, 2)
 
 
 def test_top_is_by_requests_then_value_then_other_then_unknown(api: Api) -> None:
@@ -1092,6 +1107,7 @@ def test_openapi_describes_every_path_and_parameter(api: Api) -> None:
         ("summary", Answer[Summary]),
         ("requests/timeseries", Answer[Series[RequestBucket]]),
         ("tokens/timeseries", Answer[Series[TokenBucket]]),
+        ("uniques/timeseries", Answer[Series[UniqueBucket]]),
         ("requests/top", Answer[list[TopEntry]]),
         ("token-usages/top", Answer[list[TopTokensEntry]]),
         ("requests/values", Answer[list[ValueEntry]]),

@@ -201,6 +201,7 @@ def test_every_answer_is_the_oracles_whatever_is_sealed_and_what_is_not(api: Api
         for filters in ({}, of_requests):
             agreement.summary(asked, filters)
             agreement.request_series(asked, filters)
+            agreement.unique_series(asked, filters)
             agreement.top(asked, random.choice(("endpoint", "country", "city", "page_url")), 2, filters)
             for by, contains in random.sample(
                 (

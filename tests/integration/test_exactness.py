@@ -199,6 +199,7 @@ def test_buckets_of_any_length_are_the_oracles_in_any_zone(
     of_requests = random_filters(random, asked.oracle.requests, REQUEST_FILTERS)
     of_usages = random_filters(random, asked.oracle.usages, TOKEN_FILTERS)
     asked.agreement.request_series(range_, random.choice(({}, of_requests)), interval)
+    asked.agreement.unique_series(range_, random.choice(({}, of_requests)), interval)
     asked.agreement.token_series(range_, random.choice(({}, of_usages)), interval)
 
 
@@ -233,6 +234,7 @@ def test_answers_reach_over_days_intervals_open_cells_and_cut_rows(asked: Asked)
     for by in DIMENSIONS:
         asked.agreement.top(whole, by, 2, {})
     asked.agreement.request_series(whole, {}, "1mo")
+    asked.agreement.unique_series(whole, {}, "1mo")
     asked.agreement.token_series(whole, {}, "1mo")
     asked.agreement.lists(whole, {}, {})
     asked.agreement.exports(whole, {}, {})

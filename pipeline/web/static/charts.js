@@ -1,4 +1,4 @@
-// Requests and tokens over time: two charts of one axis, which read each other's interval out.
+// Requests, who made them, and tokens over time: charts of one axis, which read each other's interval out.
 
 import { botPath } from "./api.js";
 import { h, s, tip } from "./dom.js";
@@ -14,34 +14,53 @@ const LEFT = 45; // of most charts: all have the labels that fit beside it, so t
 
 /** Requests Over Time. `pick(from, to)` is told the range that a reader drags over, clicks or confirms. */
 export const requestsOverTime = (root, pick) =>
-  overTime(root, pick, {
+  overTime(root, pick, () => ({
     path: "requests/timeseries", names: REQUEST_FILTERS, label: "Requests over time, bar by bar", parts: ["requests"],
-    said: ([requests]) => count(requests, "request"), none: "no requests in this range",
-  });
+    said: ([requests]) => count(requests, "request"), noted: peak("no requests in this range"),
+  }));
 
 /** Tokens Over Time: input with output on top. */
 export const tokensOverTime = (root, pick) =>
-  overTime(root, pick, {
+  overTime(root, pick, () => ({
     path: "tokens/timeseries", names: TOKEN_FILTERS, label: "Tokens over time, bar by bar", parts: ["input_tokens", "output_tokens"],
-    said: ([input, output]) => `${integer(input)} input, ${count(output, "output token")}`, none: "no tokens in this range",
+    said: ([input, output]) => `${integer(input)} input, ${count(output, "output token")}`, noted: peak("no tokens in this range"),
+  }));
+
+const UNIQUE = { unique_ips: "unique IP", unique_conversations: "unique conversation" };
+
+/** Unique IPs or conversations over time, where that is what is measured: nothing is asked otherwise. */
+export const uniquesOverTime = (root, pick) =>
+  overTime(root, pick, ({ measured }) => measured in UNIQUE && {
+    path: "uniques/timeseries", names: REQUEST_FILTERS, label: `${UNIQUE[measured]}s over time, bar by bar`, parts: [measured],
+    said: ([n]) => count(n, UNIQUE[measured]),
+    noted: (bars) => [`The bars add up to ${integer(bars.reduce((a, { total }) => a + total, 0))}: who comes in several counts in each, and in the card once`],
   });
 
-function overTime(root, pick, { path, names, label, parts, said, none }) {
-  const chart = new Bars(root.querySelector(".series"), { label, parts, said, pick });
+/** What is said beside a title. */
+const peak = (none) => (bars, most, ignored) => [
+  ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : most ? `peak ${compact(most)}` : none,
+  ...(most && !ignored.length && bars.some(({ isOpen }) => isOpen) ? ["current bar unfinished"] : []),
+];
+
+/** A chart of what `of(state)` says, if anything. */
+function overTime(root, pick, of) {
+  const chart = new Bars(root.querySelector(".series"), pick);
   const panel = new Panel(root, {
-    request: ({ state, ends }) => ({ path: botPath(state.bot, path), parameters: [...ends, ...chosen(state, names)] }),
+    request: ({ state, ends }) => {
+      const { path, names, parts } = of(state) || {};
+      return path ? { path: botPath(state.bot, path), parameters: [...ends, ...chosen(state, names)], parts } : null;
+    },
     draw: (answer, { state, now }) => {
+      if (!answer) return;
+      const { names, label, parts, said, noted } = of(state);
       const bars = barsOf(answer, now, parts);
       root.querySelector(".interval").textContent = `Interval: ${answer.data.interval}`;
       const most = bars.reduce((a, { total }) => Math.max(a, total), 0);
       const ignored = [...new Set(state.filters.map(([name]) => name).filter((name) => !names.includes(name)))];
       const side = root.querySelector(".side");
-      side.title = side.textContent = [
-        ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : most ? `peak ${compact(most)}` : none,
-        ...(most && !ignored.length && bars.some(({ isOpen }) => isOpen) ? ["current bar unfinished"] : []),
-      ].join(", ");
+      side.title = side.textContent = noted(bars, most, ignored).join(", ");
       panel.bars = bars;
-      chart.show(answer.data.interval, bars, most);
+      chart.show({ interval: answer.data.interval, bars, most, label, parts, said });
     },
   });
   panel.chart = chart;
@@ -62,10 +81,10 @@ class Bars {
   #active = 0;
   #anchor = null; // where a drag began
 
-  constructor(root, { label, parts, said, pick }) {
-    Object.assign(this, { parts, said, pick });
+  constructor(root, pick) {
+    this.pick = pick;
     this.svg = s("svg", { "aria-hidden": "true" });
-    this.plot = h("div", { class: "plot skeleton", tabindex: 0, role: "slider", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0 }, this.svg);
+    this.plot = h("div", { class: "plot skeleton", tabindex: 0, role: "slider", "aria-label": "Over time, bar by bar", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0 }, this.svg);
     root.replaceChildren(this.plot);
     new ResizeObserver(() => this.#draw()).observe(this.plot);
     this.plot.addEventListener("pointermove", (event) => this.#hover(event));
@@ -77,7 +96,9 @@ class Bars {
     this.plot.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  show(interval, bars, most) {
+  show({ interval, bars, most, label, parts, said }) {
+    Object.assign(this, { parts, said });
+    this.plot.setAttribute("aria-label", label);
     this.#interval = interval;
     this.#bars = bars;
     this.#most = most;

@@ -2,7 +2,7 @@
 
 import { botPath, get, Problem } from "./api.js";
 import { cards } from "./cards.js";
-import { link, requestsOverTime, tokensOverTime } from "./charts.js";
+import { link, requestsOverTime, tokensOverTime, uniquesOverTime } from "./charts.js";
 import { $, h, tip } from "./dom.js";
 import { drawChips, filterMenu } from "./filters.js";
 import { DAY_MS, between, briefly, count, filterName, inZone, isMidnight, lasting, moment, write } from "./format.js";
@@ -10,7 +10,7 @@ import { Strip, findings } from "./insights.js";
 import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
 import { LONGEST_RANKING, ranking } from "./rankings.js";
-import { DEFAULT_RANGE, PRESETS, RANKED, address, browserZone, read, toggled } from "./state.js";
+import { DEFAULT_RANGE, MEASURED, PRESETS, RANKED, address, browserZone, read, toggled } from "./state.js";
 import { requestsTable, tokensTable } from "./tables.js";
 import { Values } from "./values.js";
 import { welcome } from "./welcome.js";
@@ -35,6 +35,7 @@ const values = new Values();
 const strip = new Strip($("strip"), { show: ({ from, to }) => zoom(from, to), toggle });
 const numbers = cards($("cards"));
 const requests = requestsOverTime($("series"), zoom);
+const uniques = uniquesOverTime($("unique-series"), zoom);
 const tokens = tokensOverTime($("token-series"), zoom);
 const endpoints = ranking($("endpoints"), () => "endpoint", toggle);
 const countries = ranking($("countries"), () => "country", toggle);
@@ -42,11 +43,11 @@ const glance = [numbers, requests, tokens, endpoints, countries];
 const rankings = [endpoints, countries, ranking($("ranked"), ({ ranked }) => ranked, toggle)];
 const requestRows = requestsTable($("requests"), { narrow: narrow("requests"), values, toggle, refresh });
 const panels = [
-  ...new Set([...glance, ...rankings]),
+  ...new Set([...glance, uniques, ...rankings]),
   requestRows,
   tokensTable($("tokens"), { narrow: narrow("tokens"), values, toggle, refresh }),
 ];
-link(requests, tokens);
+link(requests, uniques, tokens);
 
 /** Go to another state: a new entry in the browser's history. `kept` is remembered with it; a zoom outlives other changes. */
 function go(next, kept = next.range === state.range ? history.state : null) {
@@ -182,6 +183,11 @@ function drawControls() {
   label("range", "Range", rangeName());
   $("custom-zone").textContent = state.zone.replaceAll("_", " ");
   for (const button of $("presets").children) button.setAttribute("aria-pressed", String(button.dataset.range === state.range.range));
+  const isOfUniques = state.measured !== MEASURED[0];
+  $("series").hidden = isOfUniques; // still asked: what stands out is told from it
+  $("unique-series").hidden = !isOfUniques;
+  if (isOfUniques) $("unique-series-title").textContent = `${MEASURE[state.measured]} Over Time`;
+  for (const select of measures) select.value = state.measured;
   $("top").value = state.ranked;
   $("ranked-title").textContent = TOP[state.ranked];
   chips();
@@ -357,6 +363,16 @@ filterMenu($("filter-menu"), $("filter-button"), { values, view: shown, toggle }
 const TOP = { client_class: "Top Clients", browser: "Top Browsers", region: "Top Regions", city: "Top Cities", page_url: "Top Pages", source: "Tokens by Source", model: "Tokens by Model" };
 $("top").append(...RANKED.map((name) => h("option", { value: name }, filterName(name))));
 $("top").addEventListener("change", () => go({ ...state, ranked: $("top").value }));
+
+const MEASURE = { requests: "Requests", unique_ips: "Unique IPs", unique_conversations: "Unique Conversations" };
+const measures = document.querySelectorAll(".measure");
+for (const select of measures) {
+  select.append(...MEASURED.map((name) => h("option", { value: name }, MEASURE[name])));
+  select.addEventListener("change", () => {
+    go({ ...state, measured: select.value });
+    [...measures].find((other) => other.checkVisibility()).focus();
+  });
+}
 
 const zones = ["UTC", ...Intl.supportedValuesOf("timeZone").filter((zone) => zone !== "UTC")];
 searchable($("zone-menu"), $("zone-button"), {

@@ -25,13 +25,16 @@ export const DEFAULT_RANGE = { range: "7d" };
 /** What the third ranking can rank; the first unless chosen. */
 export const RANKED = ["client_class", "browser", "region", "city", "page_url", "source", "model"];
 
+/** What the first chart can show; the first unless chosen. */
+export const MEASURED = ["requests", "unique_ips", "unique_conversations"];
+
 /** The zone of this browser, or UTC where it does not say one. */
 export function browserZone() {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   return zone && zone !== "Etc/Unknown" ? zone : "UTC";
 }
 
-/** Read an address: {bot, range, zone, ranked, filters, own}; `bot` is null where none is named. */
+/** Read an address: {bot, range, zone, ranked, measured, filters, own}; `bot` is null where none is named. */
 export function read(location) {
   const query = new URLSearchParams(location.search);
   const named = location.pathname.match(/^\/bots\/([^/]+)\/analytics$/);
@@ -41,6 +44,7 @@ export function read(location) {
     range: ends.length ? Object.fromEntries(ends) : { range: query.get("range") ?? DEFAULT_RANGE.range },
     zone: query.get("tz") ?? browserZone(),
     ranked: RANKED.find((name) => name === query.get("top")) ?? RANKED[0],
+    measured: MEASURED.find((name) => name === query.get("chart")) ?? MEASURED[0],
     filters: FILTERS.flatMap((name) => query.getAll(name).map((value) => [name, value])),
     own: Object.fromEntries(
       Object.entries(OWN_FILTERS).map(([table, names]) => [
@@ -55,6 +59,7 @@ export function read(location) {
 export function address(state) {
   const query = new URLSearchParams({ ...state.range, tz: state.zone });
   if (state.ranked !== RANKED[0]) query.set("top", state.ranked);
+  if (state.measured !== MEASURED[0]) query.set("chart", state.measured);
   for (const [name, value] of state.filters) query.append(name, value);
   for (const [table, own] of Object.entries(state.own))
     for (const [name, value] of Object.entries(own)) if (value !== null) query.set(`${table}.${name}`, value);
