@@ -8,9 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Generator, Iterator
 from typing import NoReturn
 
@@ -18,29 +15,13 @@ import pytest
 
 from clickhouse.client import StoreAddress, connect
 from clickhouse.migrate import migrate
-from pipeline.embedded.child import dies_with_parent
 from pipeline.embedded.kafka import jars, java
 from pipeline.errors import Misconfigured
 from tests import kafka as harness
 from tests.api import Api
+from tests.footfall import Footfall
 from tests.geo import write_geo_database
 from tests.stack import Stack
-
-STORE = """
-import asyncio, signal, sys
-from pathlib import Path
-from pipeline.embedded.store import serve_store
-
-async def main():
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await serve_store(
-        data_dir=Path(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]),
-        ready=lambda: print("ready", flush=True), stop=stop,
-    )
-
-asyncio.run(main())
-"""
 
 
 def missing(what: str) -> NoReturn:
@@ -94,22 +75,18 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 def store_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreAddress]:
     """A migrated store in a process of its own, for a file of tests."""
     pytest.importorskip("chdb")
-    port = harness.free_port()
-    command = [sys.executable, "-c", STORE, str(tmp_path_factory.mktemp("data")), str(port)]
-    process = subprocess.Popen(dies_with_parent(command), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    address = StoreAddress(url=f"http://127.0.0.1:{port}")
+    port, directory = harness.free_port(), tmp_path_factory.mktemp("store")
+    with Footfall(directory, "store", "--data-dir", directory / "data", "--store-port", str(port)) as store:
+        store.says("ready")
+        address = StoreAddress(url=f"http://127.0.0.1:{port}")
 
-    async def prepare() -> None:
-        async with connect(address) as store:
-            await migrate(store)
+        async def prepare() -> None:
+            async with connect(address) as connected:
+                await migrate(connected)
 
-    asyncio.run(prepare())
-    yield address
-    process.send_signal(signal.SIGTERM)
-    process.stdout.close()
-    assert process.wait(30) == 0
+        asyncio.run(prepare())
+        yield address
+        assert store.stop() == 0
 
 
 @pytest.hookimpl(wrapper=True)
