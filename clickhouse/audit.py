@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from clickhouse.client import Store, sql
+from schemas.rollup import INTERVAL_MS
 from schemas.topics import Topic
 
 EXAMPLES: Final = 5
@@ -99,6 +100,14 @@ class Beyond(NamedTuple):
     ingested_ms: int
     few: Sequence[tuple[int, str, str]]
     """(offset, bot, event id)"""
+
+
+class Month(NamedTuple):
+    """How much a table has of a month."""
+
+    rows: int
+    intervals: int
+    """About."""
 
 
 class Interval(NamedTuple):
@@ -216,9 +225,10 @@ def _ranges(topic: Topic, ranges: Sequence[Range]) -> dict[str, object]:
 # --- rollups
 
 
-async def months(store: Store, table: str, *, time: str) -> dict[int, int]:
-    """How many rows, copies included, a table has of each month: 202601 → 17."""
-    return dict(await store.rows(sql("audit_months"), {"table": table, "time": time}))
+async def months(store: Store, table: str, *, time: str, width_ms: int = INTERVAL_MS) -> dict[int, Month]:
+    """What a table has of each month (202601), copies included."""
+    rows = await store.rows(sql("audit_months"), {"table": table, "time": time, "width_ms": width_ms})
+    return {month: Month(*sizes) for month, *sizes in rows}
 
 
 async def intervals(

@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 
 OFFSETS_AT_ONCE: Final = 4_000_000
 ROWS_AT_ONCE: Final = 4_000_000
-"""What one query compares: a few hundred MB of the store's memory."""
+INTERVALS_AT_ONCE: Final = 50_000
+"""What one query compares: at most half a GB of the store's memory. An interval is compared value by value."""
 TOUCHED_MS: Final = 60_000
 """An interval of which a row came this short a time before the sealer's last pass may not be sealed again yet."""
 SEALER_MS: Final = 300_000
@@ -392,16 +393,17 @@ class Auditor:
         await self._check_stale(topic)
 
     async def _units(self, topic: Topic) -> list[Unit]:
-        rows = await audit.months(self._store, topic.value, time="event_time")
         units: list[Unit] = []
         for tier, width_ms in WIDTHS.items():
+            rows = await audit.months(self._store, topic.value, time="event_time", width_ms=width_ms)
             since_ms = -(-self._since_ms // width_ms) * width_ms
             rollups = await audit.months(self._store, f"{topic}_{tier}", time="interval_start")
             for month in sorted(rows.keys() | rollups.keys()):
                 from_ms, to_ms = bounds_ms(month)
                 if to_ms <= since_ms:
                     continue
-                buckets = rows.get(month, 0) // ROWS_AT_ONCE + 1
+                held = rows.get(month, audit.Month(0, 0))
+                buckets = held.rows // ROWS_AT_ONCE + held.intervals // INTERVALS_AT_ONCE + 1
                 units += [
                     Unit(
                         topic=topic,

@@ -280,6 +280,7 @@ def test_what_is_compared_in_parts_comes_to_the_same(
         at_once = await deployment.audit()
         monkeypatch.setattr(audit, "OFFSETS_AT_ONCE", 17)
         monkeypatch.setattr(audit, "ROWS_AT_ONCE", 10)
+        monkeypatch.setattr(audit, "INTERVALS_AT_ONCE", 3)
         in_parts = await deployment.audit()
         assert (in_parts.topics, in_parts.intervals, in_parts.days) == (
             at_once.topics,
