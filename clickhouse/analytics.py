@@ -75,6 +75,9 @@ _TIMEOUT_EXCEEDED: Final = 159
 _READ: Final = {
     # A row's copies have the same time, so they are in the same partition.
     "do_not_merge_across_partitions_select_final": 1,
+    # Rows of other bots are read together with a bot's: their states need not be unpacked. The server moves conditions
+    # on the key alone: what they leave out they leave out with all its copies.
+    "optimize_move_to_prewhere_if_final": 1,
     "max_execution_time": LONGEST.total_seconds(),
     "max_memory_usage": 2_000_000_000,
     # A server stops a question whose client has gone.
