@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clickhouse.client import StoreAddress, connect
 from clickhouse.migrate import migrate
@@ -22,6 +23,12 @@ from tests.api import Api
 from tests.footfall import Footfall
 from tests.geo import write_geo_database
 from tests.stack import Stack
+
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile(
+    "untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 def missing(what: str) -> NoReturn:

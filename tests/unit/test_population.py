@@ -81,7 +81,7 @@ def live(count: int, *, seed: int = 1, started: datetime = MONDAY, rate: float =
 # --- the past is one story
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     first=st.integers(0, 20 * HOUR_MS),
     cuts=st.lists(st.integers(0, 4 * HOUR_MS), min_size=1, max_size=3).map(sorted),
