@@ -162,6 +162,26 @@ async def unread_of_other_epochs(store: Store, *, topic: Topic, source: str, epo
     return [UnreadTail(*row) for row in await store.rows(sql("unread_of_other_epochs"), parameters)]
 
 
+async def cut_off(
+    store: Store, topic: Topic, *, source: str, epoch: str, first_open_ms: int
+) -> list[tuple[str, int, str, int, int]]:
+    """(epoch, partition, bot, interval start in ms, last offset) of open intervals' rows that no ledger row covers.
+
+    Those of the topic's earlier lives: nobody can go on with the flushes that wrote them.
+    """
+    rows = await store.rows(
+        sql("cut_off"),
+        {
+            "raw": topic.value,
+            "topic": source,
+            "epoch": epoch,
+            "first_open_ms": first_open_ms,
+            "since_ms": first_open_ms - _AHEAD_MS,
+        },
+    )
+    return [(of, partition, bot_id, start, offset) for of, partition, bot_id, start, offset in rows]
+
+
 async def open_cells(
     store: Store, topic: Topic, *, epoch: str, partitions: Sequence[int], first_open_ms: int
 ) -> list[tuple[int, str, int, Sequence[Any]]]:

@@ -129,6 +129,7 @@ class Flow:
             self._assignment = uuid4().hex[:12]
             self.partitions = await self.sink.insist(lambda: self._load(sorted(partitions)), is_current)
             if 0 in self.partitions:  # one of the workers does it
+                await self.sink.insist(self._close_cut_off, is_current)
                 await self.sink.insist(self._note_unread, is_current)
         self.last_flush = time.monotonic()
         return {partition: state.position for partition, state in self.partitions.items()}
@@ -177,6 +178,27 @@ class Flow:
                     (identity(bot, event_id, ms), offset) for bot, event_id, ms, offset in known
                 )
         return states
+
+    async def _close_cut_off(self) -> None:
+        """Have the sealer count what flushes wrote that the deletion of their topic cut off before their cells."""
+        cell_type = CELL_TYPES.get(self.topic)
+        if cell_type is None:
+            return
+        cells: list[tuple[object, ...]] = []
+        for epoch, partition, bot_id, start, offset in await ledger.cut_off(
+            self._store,
+            self.topic,
+            source=self.source,
+            epoch=self.epoch,
+            first_open_ms=first_open(int(self._now_ms())),
+        ):
+            closed = cell_type()
+            closed.last_offset = offset
+            cells.append(
+                (bot_id, start, epoch, partition, closed.snapshot(is_closed=True), *closed.new_members())
+            )
+        if cells:
+            await ledger.write_cells(self._store, self.topic, cells, origin=f"{self.source}:cut off")
 
     async def _note_unread(self) -> None:
         """Put into the ledger what earlier lives of the topic held and nobody had read when it was deleted."""

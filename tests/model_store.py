@@ -62,6 +62,7 @@ class ModelStore:
         self._answers: dict[str, Callable[[Parameters], list[tuple[Any, ...]]]] = {
             sql("ledger_positions"): self._ledger_positions,
             sql("unread_of_other_epochs"): lambda _: self.unread,
+            sql("cut_off"): lambda _: [],
             sql("recent_identities"): self._recent_identities,
             sql("identities_of_other_epochs"): self._identities_of_other_epochs,
             sql("open_cells_bot_requests"): lambda given: self._open_cells(Topic.BOT_REQUESTS, given),

@@ -378,11 +378,27 @@ def test_what_a_deleted_topic_held_is_explained_and_rows_of_a_cut_off_write_are_
     deployed(scenario)
 
 
-async def _write_row_alone(deployment: Deployment, topic: Topic, *, offset: int) -> None:
+@pytest.mark.parametrize("topic", [REQUESTS, USAGES])
+def test_rows_of_a_write_that_its_topics_deletion_cut_off_count_at_once(
+    deployed: Callable[[Scenario], None], topic: Topic
+) -> None:
+    async def scenario(deployment: Deployment) -> None:
+        await _write_row_alone(deployment, topic, offset=1, ago_ms=0)
+        await deployment.flow(topic).resume(LATER_EPOCH, [0, 1], lambda: True)
+        await deployment.seal()
+        (sealed,) = await deployment.store.rows(f"SELECT count() FROM footfall.{topic}_15m")  # noqa: S608
+        assert sealed == (1,)
+
+    deployed(scenario)
+
+
+async def _write_row_alone(
+    deployment: Deployment, topic: Topic, *, offset: int, ago_ms: int = 3 * 3_600_000
+) -> None:
     """What a worker leaves that dies between the rows and the ledger."""
     flow, assignment = deployment.flow(topic), FakeAssignment()
     await flow.resume(EPOCH, [0], lambda: True)
-    value = event(topic, event_id=f"alone {offset}", event_time=deployment.now_ms - 3 * 3_600_000)
+    value = event(topic, event_id=f"alone {offset}", event_time=deployment.now_ms - ago_ms)
     decoded = flow.decode(
         assignment.batch(
             {0: [FakeRecord(offset=offset, value=value, timestamp=deployment.now_ms)]}, topic=topic
