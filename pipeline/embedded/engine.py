@@ -126,22 +126,17 @@ class Answer:
 class Engine:
     """The one engine of this process, on `data_dir`/store.
 
-    Raises `Misconfigured` when another process holds the directory, chDB is missing, or the path cannot be
-    used. What a statement has written when it returns survives the death of the process at any later moment.
+    Raises `Misconfigured` when another process holds the directory or it is not ours, chDB is missing, or the path
+    cannot be used. What a statement has written when it returns survives the death of the process at any later moment.
     """
 
     def __init__(self, data_dir: Path) -> None:
         path = (data_dir / "store").absolute()
         if re.search(r"[?&%#]", str(path)):
             raise Misconfigured(f"The path {path} contains one of ? & % #. Choose another with --data-dir.")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Misconfigured(
-                f"Cannot write to {data_dir}: {error.strerror}. Choose another place with --data-dir."
-            ) from error
         self._lock = lock(data_dir, "store.lock")
         try:
+            path.mkdir(exist_ok=True)
             self._chdb = _library()
             self._path = str(path)
             # The first connection starts the engine, and it runs as long as this one is open.

@@ -6,17 +6,30 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from typing import Final
 
 from pipeline.errors import Misconfigured
+
+MARKS: Final = ("up.lock", "store.lock")
+"""Files that stay in every directory that was ours once."""
+_OF_THE_FILE_SYSTEM: Final = frozenset({"lost+found"})
+"""What is in a volume that nobody has used yet."""
 
 
 def lock(data_dir: Path, name: str, *, seconds: float = 0.0) -> int:
     """Lock a file of the data directory until the returned descriptor is closed; wait for it so long.
 
-    Raises Misconfigured when another process has it, which it names, or when the directory cannot be used.
+    Raises Misconfigured when another process has it, which it names, when the directory cannot be used, or when it
+    holds what is not ours.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in data_dir.iterdir()} - _OF_THE_FILE_SYSTEM
+        if found and found.isdisjoint(MARKS):
+            raise Misconfigured(
+                f"the data directory {data_dir} holds what is not Footfall's ({min(found)}): "
+                "give one that is empty, or not there yet, with --data-dir"
+            )
         descriptor = os.open(data_dir / name, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise Misconfigured(
