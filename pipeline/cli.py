@@ -32,7 +32,8 @@ app = cyclopts.App(
 
     To try it, run `footfall up`, open the address it prints, and tell it of a request to your bot:
 
-      curl http://127.0.0.1:8321/api/v1/events/bot_requests --json '{
+      curl http://127.0.0.1:8321/api/v1/events/bot_requests \\
+        -H 'Content-Type: application/json' -d '{
         "bot_id": "my-bot", "event_id": "1", "endpoint": "api",
         "event_time": '$(date +%s000)'}'
 

@@ -87,7 +87,7 @@ class Up:
             command,
             input=self.here(block.text),
             cwd=self.directory,
-            env=clean_environment({"PATH": path}),
+            env=clean_environment({"PATH": path, "CURL_HOME": str(self.directory)}),
             capture_output=True,
             text=True,
             timeout=60,
@@ -133,7 +133,8 @@ def wait_until_visible(up: Up) -> None:
 
 
 def write_files(directory: Path) -> None:
-    """The files that the examples replay."""
+    """The files that the examples replay, and what makes curl fail when the answer is an error."""
+    (directory / ".curlrc").write_text("fail\n")
     lines = [
         f'203.0.113.{number} - - [17/May/2015:10:05:{number:02} +0000] "GET /blog/ HTTP/1.1" 200 9 "-" "curl/8.0"'
         for number in range(1, 21)
@@ -159,7 +160,7 @@ def test_what_the_examples_send_is_counted(up: Up) -> None:
     assert counted == {
         "my-bot": [2, 1, 1285, 1],
         "my-site": [20, 0, 0, 0],
-        "support": [3, 3, 1067, 0],
+        "support": [4, 4, 1067, 0],
         "from-a-file": [1, 0, 0, 0],
     }
 

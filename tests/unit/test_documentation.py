@@ -309,6 +309,13 @@ def test_every_block_is_executed_or_says_why_not(page: Path) -> None:
         assert block.language in EXECUTED + READ, f"{page.name}:{block.line}"
 
 
+def test_no_example_asks_for_a_newer_curl_than_old_systems_have() -> None:
+    texts = [block.text for page in pages() for block in blocks(page)] + [app.help]
+    commands = [command for text in texts for command in re.findall(r"\bcurl (?:.*\\\n)*.*", text)]
+    assert commands
+    assert [one for one in commands if "--json" in one or "--fail-with-body" in one] == []  # 7.82, 7.76
+
+
 def test_pages_begin_with_what_their_reader_wants() -> None:
     def opening(page: str) -> str:
         return read(page).split("\n\n")[1]
