@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from pipeline.cli import COMMANDS, app
 from pipeline.config import Settings, environment_variable
-from tests.documentation import ROOT
+from tests.documentation import ROOT, section, tables
 
 COMPOSE, DOCKERFILE = ROOT / "docker-compose.yml", ROOT / "deploy" / "Dockerfile"
 CLICKHOUSE = ROOT / "deploy" / "clickhouse" / "footfall.xml"
@@ -89,6 +89,38 @@ def test_the_ports_are_those_that_the_commands_listen_on() -> None:
         [url] = re.findall(r'"(http://[^"]+)"', services()[command]["healthcheck"]["test"][-1])
         assert url == f"http://127.0.0.1:{port}/readyz"
     assert services()["web"]["ports"] == [f"127.0.0.1:{defaults['web']}:{defaults['web']}"]
+
+
+def test_the_documentation_has_every_service_with_its_ports_and_limits() -> None:
+    [(_, rows)] = [found for found in tables(documented()) if found[0][0] == "service"]
+    named = {name.strip("`"): (published.strip("`"), limits) for name, _, published, limits in rows}
+    assert named == {
+        name: (
+            ", ".join(port.rpartition(":")[0] for port in service.get("ports", [])) or "nowhere",
+            "{cpus} CPU, {memory}".format_map(service["deploy"]["resources"]["limits"]),
+        )
+        for name, service in services().items()
+    }
+
+
+def test_the_documentation_names_services_and_secrets_that_exist_and_starts_them_as_the_file_says() -> None:
+    named = re.findall(r"docker compose (?:exec|run --rm) (\w+)", documented())
+    named += re.findall(r"--scale (\w+)=", documented())
+    assert named
+    assert set(named) <= set(services())
+    profiles = {profile for service in services().values() for profile in service.get("profiles", [])}
+    assert set(re.findall(r"--profile (\w+)", documented())) == profiles
+    for path in re.findall(r"/run/secrets/(\w+)", documented()):
+        assert path in services()["clickhouse"]["secrets"]
+    head = COMPOSE.read_text(encoding="utf-8").partition("\nname:")[0]
+    for command in re.findall(r"^#   (openssl .*?|docker .*?)(?:  +#.*)?$", head, re.MULTILINE):
+        assert command in documented()
+
+
+def documented() -> str:
+    return section(
+        (ROOT / "docs/operate.md").read_text(encoding="utf-8"), "Start everything with Docker Compose"
+    )
 
 
 def test_nothing_is_published_to_other_machines() -> None:

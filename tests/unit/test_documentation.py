@@ -323,7 +323,7 @@ def test_pages_begin_with_what_their_reader_wants() -> None:
     wants: Sequence[tuple[str, str]] = (
         ("docs/start.md", "You want to see it work"),
         ("docs/events.md", "You have a bot, and you want"),
-        ("docs/operate.md", "You have Kafka and ClickHouse, and you want"),
+        ("docs/operate.md", "You want to run Footfall and keep it running"),
         ("docs/read.md", "You want Footfall's numbers"),
         ("docs/dead-letters.md", "You want to know"),
         ("docs/guarantees.md", "You want to know"),
