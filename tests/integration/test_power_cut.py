@@ -16,7 +16,7 @@ import pytest
 
 from clickhouse import ledger
 from clickhouse.client import Store
-from pipeline.audit import Kind, summary
+from pipeline.audit_report import Kind, summary
 from schemas.topics import Topic
 from tests.integration.test_audit import TABLES, Deployment, found, undisturbed
 from tests.integration.test_migrate import Embedded
