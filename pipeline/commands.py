@@ -201,6 +201,7 @@ def simulate(
         timedelta, Parameter(help="First publish this much of the past (7d).", show_default=lambda _: "none")
     ] = timedelta(0),
     seed: Annotated[int, Parameter(help="Another number, another population.")] = 1,
+    backfilled_file: Annotated[Path | None, Parameter(show=False)] = None,  # for `up`
     config: ConfigFile = None,
     settings: Shared = None,
 ) -> None:
@@ -208,7 +209,15 @@ def simulate(
     from pipeline.simulate import simulate
 
     _until_done(
-        lambda stop: simulate(read, rate=rate, duration=duration, backfill=backfill, seed=seed, stop=stop)
+        lambda stop: simulate(
+            read,
+            rate=rate,
+            duration=duration,
+            backfill=backfill,
+            seed=seed,
+            backfilled_file=backfilled_file,
+            stop=stop,
+        )
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -21,6 +22,8 @@ from pipeline.publish import PATIENCE, NotAcknowledged, Publisher, until
 from schemas.topics import Topic
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.config import Settings
 
 log = logging.getLogger(__name__)
@@ -68,12 +71,14 @@ async def simulate(
     duration: timedelta | None = None,
     backfill: timedelta = timedelta(0),
     seed: int,
+    backfilled_file: Path | None = None,
     stop: asyncio.Event | None = None,
     patience: timedelta = PATIENCE,
 ) -> SimulationSummary:
     """Publish the past of `backfill`, then `rate` events a second for `duration` (None: until `stop`).
 
-    A limited duration ends with exactly `rate` times as many events, however long the broker takes for them.
+    A limited duration ends with exactly `rate` times as many events, however long the broker takes for them. Once the
+    past is acknowledged, `backfilled_file` says how many events it was, and when: see `backfilled`.
 
     Raises Misconfigured for a rate or duration that is none, Unavailable when the broker acknowledges nothing for
     `patience`.
@@ -87,11 +92,29 @@ async def simulate(
         async with Publisher(connection, prefix=prefix, patience=patience) as publisher:
             output = _Output(publisher, summary)
             await _publish_past(output, backfill=backfill, seed=seed)
+            if backfilled_file is not None:
+                _write_backfilled(backfilled_file, summary.events)
             await _publish_present(output, rate=rate, duration=duration, seed=seed)
 
     await until(stop, publish_all())
     summary.seconds = time.monotonic() - began
     return summary
+
+
+def _write_backfilled(file: Path, events: int) -> None:
+    file.write_text(f"{events} {_now_ms()}", encoding="utf-8")
+
+
+def backfilled(file: Path) -> tuple[int, int] | None:
+    """What a simulation says there: how many events of the past are published, and since when, in ms.
+
+    None as long as they are not.
+    """
+    with suppress(FileNotFoundError):
+        if text := file.read_text(encoding="utf-8"):  # it may be there and not written yet
+            events, ms = map(int, text.split())
+            return events, ms
+    return None
 
 
 def _check(rate: float, duration: timedelta | None, backfill: timedelta) -> None:

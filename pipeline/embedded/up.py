@@ -35,6 +35,9 @@ SESSION_SECONDS: Final = 2.0
 """The packaged broker makes whoever joins wait half of the longer of these; there is no second worker to wait for."""
 
 DEMO_BACKFILL: Final = "7d"
+DEMO_BACKFILL_WORDS: Final = "7 days"
+PAST_LOOK_SECONDS: Final = 0.3
+PAST_PROGRESS_SECONDS: Final = 1.0
 
 # A stop takes 26 s at most, so that 30 s are kept whatever hangs.
 TRAFFIC_STOP_SECONDS: Final = 1.0
@@ -56,7 +59,8 @@ async def up(
 ) -> None:
     """Run everything until `stop` is set; call `ready` with the page's address once posted events will be counted.
 
-    With `demo_rate` there is traffic, of so many events a second: see `docs/simulate.md`.
+    With `demo_rate` there is traffic, of so many events a second: see `docs/simulate.md`. `ready` is then called once
+    its past is counted.
 
     A part that `settings` names elsewhere (`broker`, `clickhouse`) is used and not started. After `stop` what the
     packaged broker has accepted is first brought into the store.
@@ -105,6 +109,9 @@ class _Parts:
         self._traffic: list[Child] = []
         if demo_rate is not None:
             words = ["--rate", str(demo_rate), "--backfill", DEMO_BACKFILL]
+            self._past = settings.data_dir / "demo-backfilled"
+            self._past.unlink(missing_ok=True)  # that of an earlier start
+            words += ["--backfilled-file", str(self._past)]
             self._traffic.append(Child.of("simulate", self._told, *words, tells=True))
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
@@ -145,7 +152,33 @@ class _Parts:
         await _answers_200(host, settings.metrics_port, "/readyz")
         await _answers_200(host, settings.port, "/readyz")
         self._is_ready = True
+        if self._traffic:
+            await self._past_counted()
         ready(f"http://[{host}]:{settings.port}/" if ":" in host else f"http://{host}:{settings.port}/")
+
+    async def _past_counted(self) -> None:
+        """Return when readers see all of the demo's past; say now and then how much of it is counted."""
+        from clickhouse.analytics import Freshness, freshness
+        from clickhouse.client import StoreError, connect
+        from pipeline.simulate import backfilled
+
+        log.info("the page will be ready once the last %s are counted", DEMO_BACKFILL_WORDS)
+        said, next_word = "", time.monotonic()
+        while True:
+            await asyncio.sleep(PAST_LOOK_SECONDS)
+            if (published := backfilled(self._past)) is None:
+                continue
+            events, published_ms = published
+            with suppress(StoreError):  # whatever is wrong with it, worker and web say
+                async with connect(self._told.store_address()) as store:
+                    fresh = Freshness.of_all(list((await freshness(store)).values()))
+                if (fresh.data_as_of_ms or 0) > published_ms:
+                    return
+                counted = max(events - fresh.consumer_lag_records, 0)
+                word = f"counting the last {DEMO_BACKFILL_WORDS}: {counted:,} of {events:,}"
+                if word != said and time.monotonic() > next_word:
+                    log.info("%s", word)
+                    said, next_word = word, time.monotonic() + PAST_PROGRESS_SECONDS
 
     async def _keep_kafka(self, command: list[str]) -> None:
         self._kafka = await kafka(self._settings, command)
