@@ -76,7 +76,7 @@ def started(directory: Path, browser: Browser, *, demo: bool) -> Start:
 
 
 def _shows(page: Page) -> bool:
-    """Whether the page shows a number soon; if not, its reader reloads it, as it does not follow by itself."""
+    """Whether the page shows a number soon; if not, its reader reloads it."""
     try:
         page.wait_for_function(SHOWS_REQUESTS, timeout=READER_WAITS_SECONDS * 1000)
     except TimeoutError:

@@ -130,7 +130,8 @@ class FakeApi:
     tops: dict[str, list[Json]] = field(default_factory=dict)
     request_rows: list[Json] = field(default_factory=lambda: [request_row(n) for n in range(60)])
     token_rows: list[Json] = field(default_factory=lambda: [token_row(n) for n in range(60)])
-    bots: list[str] = field(default_factory=lambda: ["support"])
+    bots: dict[str, int] = field(default_factory=lambda: {"support": 11_340})
+    """Requests of each in 7 days."""
     freshness: Json = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     """Paths that answer 503; `*` for all."""
@@ -189,8 +190,8 @@ class FakeApi:
         return {
             "bots": lambda _: self._page(
                 [
-                    {"bot_id": bot, "last_request": text(NOW), "requests_7d": sum(self.requests)}
-                    for bot in self.bots
+                    {"bot_id": bot, "last_request": text(NOW) if n else None, "requests_7d": n}
+                    for bot, n in self.bots.items()
                 ]
             ),
             "summary": lambda _: self._summary(),
@@ -275,6 +276,7 @@ class FakeApi:
 
     def _list(self, rows: list[Json], asked: dict[str, list[str]]) -> Json:
         since = datetime.fromisoformat(asked["from"][0]) if "from" in asked else self.start
+        since = since if since.tzinfo else since.replace(tzinfo=UTC)  # a date
         rows = [row for row in rows if datetime.fromisoformat(row["time"]) >= since]
         limit, first = int(asked["limit"][0]), int(asked.get("cursor", ["0"])[0])
         page = rows[first : first + limit]

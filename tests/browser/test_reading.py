@@ -382,7 +382,78 @@ def test_what_lags_is_amber_with_its_reason(reader: Reader, api: FakeApi) -> Non
     assert note.evaluate("note => getComputedStyle(note).color") != quiet
     api.freshness = {"data_as_of": None}
     reader.page.get_by_role("button", name="Refresh").click()
-    expect(note).to_have_text("no worker has reported yet")
+    expect(note).to_have_text("nothing said yet: is a worker running?")
+    api.freshness |= {"consumer_lag_records": 1234}
+    reader.page.get_by_role("button", name="Refresh").click()
+    expect(note).to_have_text("counting, 1,234 events waiting")
+
+
+# --- while what is there is not counted yet
+
+COUNTING = {"data_as_of": None, "consumer_lag_records": 9000}
+
+
+def test_the_page_follows_by_itself_until_all_is_counted(reader: Reader, api: FakeApi) -> None:
+    reader.page.clock.install(time=NOW)
+    api.requests, api.freshness = [0] * 41 + [2], COUNTING
+    reader.open(query="?tz=UTC")
+    assert reader.cards()["total_requests"] == "2"
+    api.requests, api.freshness = [100] * 42, {}
+    reader.page.clock.run_for(2_100)
+    expect(reader.card("total_requests")).to_have_attribute("data-value", "4200")
+    expect(reader.page.locator("#freshness")).to_contain_text("2 s behind")
+    reader.settle()
+    asked = len(api.asked)
+    reader.page.clock.run_for(10_000)
+    assert len(api.asked) == asked
+
+
+def test_the_page_does_not_follow_while_a_reader_has_a_row_open(reader: Reader, api: FakeApi) -> None:
+    reader.page.clock.install(time=NOW)
+    api.freshness = COUNTING
+    reader.open(query="?tz=UTC")
+    reader.page.locator("#requests .open").first.click()
+    expect(reader.page.locator("#requests .details .facts")).to_contain_text("Geo database")
+    asked = len(api.asked)
+    reader.page.clock.run_for(10_000)
+    assert len(api.asked) == asked
+    reader.page.locator("#requests .open").first.click()
+    with reader.page.expect_request("**/summary?*"):
+        reader.page.clock.run_for(10_000)
+
+
+def test_no_range_is_called_empty_that_holds_the_last_request(reader: Reader, api: FakeApi) -> None:
+    api.requests, api.summary = [0] * 42, {"last_request": None}
+    api.request_rows = [request_row(5)]
+    reader.open(query="?tz=UTC")
+    notice = reader.page.locator("#strip")
+    expect(notice).to_contain_text("The first requests of this range are being counted")
+    expect(notice).not_to_contain_text("No requests")
+    api.requests, api.summary = [0] * 41 + [1], {}
+    expect(reader.card("total_requests")).to_have_attribute("data-value", "1")
+
+
+def test_the_bots_are_listed_by_requests_with_their_sum_and_followed_while_they_are_counted(
+    reader: Reader, api: FakeApi
+) -> None:
+    reader.page.clock.install(time=NOW)
+    api.bots, api.freshness = {"a": 0, "b": 0, "c": 3}, COUNTING
+    reader.page.goto(f"{reader.site.url}/?tz=Asia/Tokyo")
+    rows = reader.page.locator("#welcome tr")
+    expect(rows).to_have_count(5)
+    expect(reader.page.locator("#welcome .hint")).to_have_text(
+        "Times in Asia/Tokyo, counting, 9,000 events waiting"
+    )
+    reader.page.get_by_role("link", name="c").focus()
+    api.bots, api.freshness = {"a": 10, "b": 3000, "c": 500}, {}
+    reader.page.clock.run_for(2_100)
+    expect(rows).to_have_text(
+        [re.compile(f"^{start}") for start in ("Bot", "b3,000", "c500", "a10", "3 bots3,510")]
+    )
+    expect(reader.page.get_by_role("link", name="c")).to_be_focused()
+    asked = len(api.asked)
+    reader.page.clock.run_for(10_000)
+    assert len(api.asked) == asked
 
 
 def test_numbers_that_were_asked_for_long_ago_say_so(reader: Reader, api: FakeApi) -> None:

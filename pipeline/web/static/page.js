@@ -6,6 +6,7 @@ import { link, requestsOverTime, tokensOverTime, uniquesOverTime } from "./chart
 import { $, h, tip } from "./dom.js";
 import { drawChips, filterMenu } from "./filters.js";
 import { DAY_MS, between, briefly, count, filterName, inZone, isMidnight, lasting, moment, write } from "./format.js";
+import { Follower, reach } from "./freshness.js";
 import { Strip, findings } from "./insights.js";
 import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
@@ -13,9 +14,8 @@ import { LONGEST_RANKING, ranking } from "./rankings.js";
 import { DEFAULT_RANGE, MEASURED, PRESETS, RANKED, address, browserZone, read, toggled } from "./state.js";
 import { requestsTable, tokensTable } from "./tables.js";
 import { Values } from "./values.js";
-import { welcome } from "./welcome.js";
+import { listBots, welcome } from "./welcome.js";
 
-const BEHIND_IS_SLOW_MS = 60_000;
 const ASKED_LONG_AGO_MS = 60_000;
 const AGES_EVERY_MS = 10_000;
 const TABLES_WAIT_MS = 2_000;
@@ -24,12 +24,19 @@ let state = read(location);
 let resolved = null; // {key, ends, from, to, now}: the range as the server understood it
 let freshness = null; // {answer, at}: what the freshness note says, and when that came
 let bots = [];
+let isAwaited = false; // whether there are requests in the range that the answers do not have yet
 let turn = 0; // which `show` is the latest
 
 const toggle = (name, value) => go(toggled(state, name, value));
 const narrow = (table) => (name, value) => go({ ...state, own: { ...state.own, [table]: { ...state.own[table], [name]: value } } });
 const zoom = (from, to) => go({ ...state, range: { from, to } }, { before: history.state?.before ?? state.range });
 const refresh = () => show({ anew: true });
+
+// What a reader has open, pressed, written into or turned to would be lost if the page asked again by itself.
+const IN_HAND = ".menu:popover-open, .details, .findings[open], .plot:active, .filters :focus, .pager button:first-of-type[aria-disabled=false]";
+const isInHand = () => document.hidden || document.querySelector(IN_HAND) !== null || !getSelection().isCollapsed;
+const follower = new Follower(() => (state.bot === null ? greet() : refresh()), isInHand);
+const follow = () => follower.heard(isGoingOn() && (isAwaited || reach(freshness.answer).isCounting));
 
 const values = new Values();
 const strip = new Strip($("strip"), { show: ({ from, to }) => zoom(from, to), toggle });
@@ -77,6 +84,8 @@ async function resolve({ bot, range, zone }) {
 async function show({ anew = false } = {}) {
   const mine = ++turn;
   const key = rangeKey(state);
+  follower.stop();
+  isAwaited = false;
   $("main").setAttribute("aria-busy", "true");
   $("refresh").setAttribute("aria-busy", "true");
   drawControls();
@@ -110,6 +119,7 @@ async function show({ anew = false } = {}) {
     if (mine === turn) {
       $("main").setAttribute("aria-busy", "false");
       $("refresh").setAttribute("aria-busy", "false");
+      if (resolved && freshness && !$("main").hidden) follow();
     }
   }
 }
@@ -216,28 +226,12 @@ function chips() {
 /** "up to 14:03:21, 2 s behind": how far the numbers reach, and why not further. */
 function drawFreshness() {
   if (!freshness) return;
-  const { answer: { freshness: { data_as_of: asOf, consumer_lag_records: lag, late_events_24h: late, dead_letters_24h: refused }, answeredAt }, at } = freshness;
-  const note = $("freshness");
-  const rejected = refused ? `, ${count(refused, "event")} rejected in 24 h` : "";
-  if (!asOf) {
-    $("fresh").textContent = `no worker has reported yet${rejected}`;
-    $("age").textContent = "";
-    note.classList.add("is-slow");
-    return;
-  }
-  const { ms, wall } = moment(asOf);
-  const behind = answeredAt - ms;
-  const when = behind < DAY_MS / 2 ? write.second(wall) : `${write.date(wall)}, ${write.second(wall)}`;
-  const isSlow = behind > BEHIND_IS_SLOW_MS;
-  const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
-  const ago = Date.now() - at;
-  const text = `up to ${when}, ${lasting(behind)} behind${why}${rejected}`;
+  const { text, title, isSlow } = reach(freshness.answer);
+  const ago = Date.now() - freshness.at;
   if ($("fresh").textContent !== text) $("fresh").textContent = text; // said aloud when it changes, unlike the age
   $("age").textContent = ago > ASKED_LONG_AGO_MS ? `, asked ${lasting(ago)} ago` : "";
-  note.title = `Every event that reached Kafka before ${asOf.replace("T", " ")} is in these numbers.${
-    late ? ` In 24 h ${count(late, "event")} came late, and ${late === 1 ? "is" : "are"} counted where ${late === 1 ? "it belongs" : "they belong"}.` : ""
-  }`;
-  note.classList.toggle("is-slow", isSlow);
+  $("freshness").title = title;
+  $("freshness").classList.toggle("is-slow", isSlow);
 }
 setInterval(drawFreshness, AGES_EVERY_MS);
 
@@ -279,6 +273,11 @@ async function explainEmpty() {
   }
   const last = await lastRequest(state);
   if (mine !== turn) return;
+  isAwaited = last !== null && moment(last).ms >= resolved.from.ms && (isGoingOn() || moment(last).ms < resolved.to.ms);
+  if (isAwaited || (isGoingOn() && reach(freshness.answer).isCounting)) {
+    follow();
+    return strip.say(h("p", {}, "The first requests of this range are being counted. They appear here by themselves."));
+  }
   if (last === null) return strip.say(h("p", {}, "No requests in this range."));
   const { wall } = moment(last);
   const day = (days) => new Date(wall.getTime() + days * DAY_MS).toISOString().slice(0, 10);
@@ -299,17 +298,18 @@ async function lastRequest({ bot, zone }) {
   }
 }
 
-/** Ask for all bots, a page of a thousand at a time; `bots` grows meanwhile. */
+/** Ask for all bots, a page of a thousand at a time; `bots` grows meanwhile. The last answer. */
 async function loadBots() {
   const found = [];
-  let cursor = null;
+  let answer;
   do {
-    const { data } = await get("/bots", [["limit", 1000], ...(cursor === null ? [] : [["cursor", cursor]])]);
-    found.push(...data.rows);
-    cursor = data.next;
+    const cursor = answer ? [["cursor", answer.data.next]] : [];
+    answer = await get("/bots", [["limit", 1000], ["tz", state.zone], ...cursor]);
+    found.push(...answer.data.rows);
     bots = found;
     botMenu.update();
-  } while (cursor !== null);
+  } while (answer.data.next !== null);
+  return answer;
 }
 
 /** Fill the list of bots when it is opened. */
@@ -326,11 +326,13 @@ async function offerBots() {
 /** There is no such bot, or none at all, or none was named. */
 async function greet() {
   const { bot } = state;
+  let answer;
+  follower.stop();
   for (const id of ["main", "strip", "controls", "notes", "bot-button"]) $(id).hidden = true;
   document.title = "Footfall";
   if (bot === null) {
     try {
-      await loadBots();
+      answer = await loadBots();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       return complain(error);
@@ -338,7 +340,9 @@ async function greet() {
     if (bots.length === 1) return arrive(bots[0].bot_id);
   }
   $("welcome").hidden = false;
-  welcome($("welcome"), bot, bots, arrive);
+  if (!bots.length || bot !== null) return welcome($("welcome"), bot, arrive);
+  listBots($("welcome"), bots, answer, state.zone);
+  follower.heard(reach(answer).isCounting || bots.every(({ requests_7d }) => !requests_7d));
 }
 
 /** Go on to a bot from a page that had none to show. */

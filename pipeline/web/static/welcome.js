@@ -2,7 +2,8 @@
 
 import { botPath, get, Problem } from "./api.js";
 import { h } from "./dom.js";
-import { integer, moment, sortable } from "./format.js";
+import { count, integer, moment, sortable } from "./format.js";
+import { reach } from "./freshness.js";
 
 const LOOK_EVERY_MS = 2_000;
 
@@ -12,17 +13,31 @@ function command(bot) {
   return `curl -sS ${location.origin}/api/v1/events/bot_requests \\\n  -H 'Content-Type: application/json' \\\n  -d '${event}'`;
 }
 
-/** The bots that there are, to choose from. */
-function botList(rows) {
-  const heads = [["Bot", ""], ["Requests in 7 days", "number"], ["Last request, UTC", ""]];
-  return h("div", { class: "panel scroller" },
-    h("table", {},
-      h("thead", {}, h("tr", {}, ...heads.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))),
-      h("tbody", {}, ...rows.map(({ bot_id, requests_7d, last_request }) =>
-        h("tr", {},
-          h("td", {}, h("a", { class: "cut", title: bot_id, href: `/bots/${encodeURIComponent(bot_id)}/analytics` }, h("bdi", {}, bot_id))),
-          h("td", { class: "number" }, integer(requests_7d)),
-          h("td", {}, last_request ? sortable(moment(last_request).wall) : "never"))))));
+/** Fill `root` with the bots that there are, those with the most requests first, and how far `answer`'s numbers reach. */
+export function listBots(root, rows, answer, zone) {
+  const focused = root.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const heads = [["Bot", ""], ["Requests in 7 days", "number"], ["Last request", ""]];
+  const time = (last) => (last ? sortable(moment(last).wall) : "never");
+  const latest = ({ last_request: last }) => (last ? moment(last).ms : 0);
+  const most = [...rows].sort((a, b) => b.requests_7d - a.requests_7d || latest(b) - latest(a));
+  const total = rows.reduce((sum, { requests_7d }) => sum + requests_7d, 0);
+  const { text, title, isSlow } = reach(answer);
+  root.replaceChildren(
+    h("h1", {}, "Bots"),
+    h("p", { class: "hint" }, `Times in ${zone.replaceAll("_", " ")}, `, h("span", { class: isSlow ? "is-slow" : "", role: "status", title }, text)),
+    h("div", { class: "panel scroller" },
+      h("table", {},
+        h("thead", {}, h("tr", {}, ...heads.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))),
+        h("tbody", {}, ...most.map(({ bot_id, requests_7d, last_request }) =>
+          h("tr", {},
+            h("td", {}, h("a", { class: "cut", title: bot_id, href: `/bots/${encodeURIComponent(bot_id)}/analytics` }, h("bdi", {}, bot_id))),
+            h("td", { class: "number" }, integer(requests_7d)),
+            h("td", {}, time(last_request))))),
+        h("tfoot", {}, h("tr", {},
+          h("th", { scope: "row" }, count(rows.length, "bot")),
+          h("td", { class: "number" }, integer(total)),
+          h("td", {}, time(most.toSorted((a, b) => latest(b) - latest(a))[0].last_request)))))));
+  if (focused !== null) [...root.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
 }
 
 /** The bot that has arrived: the one waited for, or where none is, the first there is; null before that. */
@@ -41,11 +56,7 @@ async function arrived(bot) {
  * Fill `root`: `bot` is the one that was asked for and is not known, or null. `onArrival(bot)` is told when it is
  * known, or, where none was asked for, when the first one is.
  */
-export function welcome(root, bot, bots, onArrival) {
-  if (bot === null && bots.length) {
-    root.replaceChildren(h("h1", {}, "Bots"), botList(bots));
-    return;
-  }
+export function welcome(root, bot, onArrival) {
   const curl = command(bot ?? "my-bot");
   const copy = h("button", { class: "action", type: "button" }, "Copy");
   copy.addEventListener("click", async () => {
