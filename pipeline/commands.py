@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import cyclopts
-from cyclopts import Parameter
+from cyclopts import Parameter, Token, validators
 
 from pipeline import logs
 from pipeline.config import Command, Loaded, Settings, default_text, load
@@ -77,6 +77,29 @@ else:
 
 Shared = Annotated[Flags | None, Parameter(name="*")]
 ConfigFile = Annotated[Path | None, Parameter(group=_SETTINGS, help="TOML file of settings.")]
+
+
+def _duration(kind: type[timedelta], tokens: Sequence[Token]) -> timedelta:
+    return _read(kind, tokens, "a duration: 30s, 10m, 2h, 7d, or 1h30m")
+
+
+def _moment(kind: type[datetime | timedelta], tokens: Sequence[Token]) -> datetime | timedelta:
+    return _read(kind, tokens, "a time, 2026-01-31 or 2026-01-31T12:00Z, or so long ago: 10m, 36h, 7d")
+
+
+def _read(kind: type[T], tokens: Sequence[Token], forms: str) -> T:
+    """What one word says. Raises ValueError, naming the forms that there are."""
+    try:
+        read: T = cyclopts.convert(kind, tokens)
+    except cyclopts.CoercionError:
+        raise ValueError(f'"{tokens[0].value}" should be {forms}') from None
+    return read
+
+
+# With a hyphen it may begin: what is wrong with -3s is the value.
+_DURATION = Parameter(converter=_duration, allow_leading_hyphen=True)
+_MOMENT = Parameter(converter=_moment, allow_leading_hyphen=True)
+
 AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object.")]
 
 
@@ -91,7 +114,11 @@ def up(
     ] = False,
     demo_rate: Annotated[
         float | None,
-        Parameter(help="Of the demo's traffic: events a second.", show_default=lambda _: DEMO_RATE),
+        Parameter(
+            help="Of the demo's traffic: events a second.",
+            show_default=lambda _: DEMO_RATE,
+            validator=validators.Number(gt=0, lt=float("inf")),
+        ),
     ] = None,
     config: ConfigFile = None,
     settings: Shared = None,
@@ -195,10 +222,13 @@ def simulate(
     rate: Annotated[float, Parameter(help="Events a second, of all three topics together.")] = 20,
     duration: Annotated[
         timedelta | None,
+        _DURATION,
         Parameter(help="For how long (30s, 10m, 2h).", show_default=lambda _: "until stopped"),
     ] = None,
     backfill: Annotated[
-        timedelta, Parameter(help="First publish this much of the past (7d).", show_default=lambda _: "none")
+        timedelta,
+        _DURATION,
+        Parameter(help="First publish this much of the past (7d).", show_default=lambda _: "none"),
     ] = timedelta(0),
     seed: Annotated[int, Parameter(help="Another number, another population.")] = 1,
     backfilled_file: Annotated[Path | None, Parameter(show=False)] = None,  # for `up`
@@ -225,6 +255,7 @@ def audit(
     *,
     since: Annotated[
         datetime | timedelta | None,
+        _MOMENT,
         Parameter(
             help="Only offsets consumed, and intervals that begin, since then: 2026-01-31, or 36h ago.",
             show_default=lambda _: "everything",
@@ -259,10 +290,12 @@ class Filters:
     )
     since: Annotated[
         datetime | timedelta | None,
+        _MOMENT,
         Parameter(help="Came since then: 2026-01-31, or 36h ago.", show_default=lambda _: "ever"),
     ] = None
     until: Annotated[
         datetime | timedelta | None,
+        _MOMENT,
         Parameter(help="Came before then: 2026-01-31, or 36h ago.", show_default=lambda _: "now"),
     ] = None
 

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     broker_memory_limit_mib: int = Field(
         default=512,
         ge=32,
-        description="Memory at which `up` replaces the packaged broker, which keeps all it ever took, MiB.",
+        description="Memory at which `up` replaces the packaged broker, which keeps all it took: MiB, at least 32.",
     )
     clickhouse: Annotated[str, AfterValidator(_is_clickhouse)] = Field(
         default="embedded", description="`embedded` (`up` only) or a URL such as http://host:8123."

@@ -121,9 +121,14 @@ def _check(rate: float, duration: timedelta | None, backfill: timedelta) -> None
     if not 0 < rate < float("inf"):
         raise Misconfigured(f"--rate should be a number of events a second above 0, but is {rate}")
     if duration is not None and duration <= timedelta(0):
-        raise Misconfigured(f"--duration should be longer than nothing, but is {duration}")
+        raise Misconfigured(
+            f"--duration should be longer than nothing, but is {duration.total_seconds():g} s"
+        )
     if not timedelta(0) <= backfill <= MAX_BACKFILL:
-        raise Misconfigured(f"--backfill should be at most {MAX_BACKFILL.days} days, but is {backfill}")
+        seconds = f"{backfill.total_seconds():g} s"
+        raise Misconfigured(
+            f"--backfill should be from nothing to {MAX_BACKFILL.days} days, but is {seconds}"
+        )
 
 
 async def _publish_past(output: _Output, *, backfill: timedelta, seed: int) -> None:

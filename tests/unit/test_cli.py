@@ -108,6 +108,18 @@ def test_every_command_takes_every_setting_and_says_its_default(command: str) ->
         (["replay", "file", "--as", "xml"], "--as"),
         (["up", "--port", "x", "--broker", "nowhere"], "--broker (FOOTFALL_BROKER)"),
         (["up", "--demo-rate", "5"], "--demo-rate"),
+        *(
+            (["up", "--demo", "--demo-rate", rate], "for --demo-rate. Must be ")
+            for rate in ("-1", "0", "inf", "nan")
+        ),
+        (["simulate", "--duration", "5x"], '"5x" should be a duration: 30s,'),
+        (["simulate", "--backfill", "week"], '"week" should be a duration: 30s,'),
+        (
+            ["simulate", "--broker", "k:1", "--duration", "-3s"],
+            "--duration should be longer than nothing, but is -3 s",
+        ),
+        (["audit", "--since", "yesterday"], '"yesterday" should be a time, 2026-01-31 or'),
+        (["dead-letters", "list", "--until", "5x"], "--until: "),
         (["worker"], "--clickhouse (FOOTFALL_CLICKHOUSE)"),
         (["config", "--config", "/no/such.toml"], "/no/such.toml"),
     ],
