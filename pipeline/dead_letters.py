@@ -14,8 +14,8 @@ import logging
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -25,8 +25,9 @@ from uuid import UUID
 import msgspec
 
 from clickhouse import dead_letters
-from clickhouse.client import Store, StoreError, connect
+from clickhouse.client import Store
 from clickhouse.dead_letters import AT_ONCE, Contents, EventKey, Letter, Selection
+from pipeline.ask import asked_store
 from pipeline.decode import MalformedEvent, decode
 from pipeline.errors import Misconfigured, Refused, Unavailable
 from pipeline.publish import PATIENCE, NotAcknowledged, Publisher, until
@@ -192,16 +193,6 @@ def chunks(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
         yield chunk
 
 
-@asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[Store]:
-    """The store, whose failures are worth another try."""
-    try:
-        async with connect(settings.store_address()) as store:
-            yield store
-    except StoreError as error:
-        raise Unavailable(f"the store does not do as asked: {error}") from error
-
-
 # --- list ------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +245,7 @@ async def list_letters(settings: Settings, selected: Selection, *, limit: int) -
     if not 1 <= limit <= MAX_LISTED:
         raise Misconfigured(f"--limit should be 1 to {MAX_LISTED:,}, but is {limit}")
     shown: list[Judged] = []
-    async with _store(settings) as store:
+    async with asked_store(settings) as store:
         reasons = await dead_letters.count(store, selected)
         judge = Judge(store, prefix=settings.topic_prefix)
         async for page in dead_letters.find(store, selected, limit=limit):
@@ -326,7 +317,7 @@ class Shown:
 async def show_letter(settings: Settings, address: str) -> Shown:
     """Raises Misconfigured where it is no address, Refused where nothing is there, Unavailable."""
     selected = selection(settings, addresses=[address])
-    async with _store(settings) as store:
+    async with asked_store(settings) as store:
         judge = Judge(store, prefix=settings.topic_prefix)
         for judged in [await judge.judged(page) async for page in dead_letters.find(store, selected)]:
             return Shown(judged=judged[0])
@@ -429,7 +420,7 @@ async def replay_letters(
 
     async def replay_all() -> None:
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(_store(settings))
+            store = await stack.enter_async_context(asked_store(settings))
             total = sum((await dead_letters.count(store, selected)).values())
             publisher = None
             if not is_dry:

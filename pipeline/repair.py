@@ -16,11 +16,11 @@ from typing import Final
 
 from clickhouse import audit, repair, sealing
 from clickhouse.audit import Range, Source
-from clickhouse.client import Store, StoreError, connect
+from clickhouse.client import Store
+from pipeline.ask import asked_store
 from pipeline.audit import WIDTHS, Auditor
 from pipeline.audit_report import Finding, Kind, Report, Unit, span_text
 from pipeline.config import Settings
-from pipeline.errors import Unavailable
 from pipeline.seal import MAX_INTERVALS
 from pipeline.window import GRACE_MS, interval_start
 from schemas.topics import Topic
@@ -44,18 +44,15 @@ SETTLE_TIMES: Final = 5
 async def run_audit(settings: Settings, *, since_ms: int, mend: bool) -> Report:
     """Audit the deployment of these settings; if told to, mend what is found, and audit again. Raises Unavailable."""
     connection = settings.broker_connection()
-    try:
-        async with connect(settings.store_address()) as store:
-            few = MANY if mend else audit.EXAMPLES
-            report = await Auditor(store, connection, since_ms=since_ms, few=few).run()
-            if mend and report.findings:
-                repairer = Repairer(store, report)
-                await repairer.run()
-                report = await Auditor(store, connection, since_ms=since_ms).run()
-                report.repairs, report.is_waiting = repairer.done, repairer.is_waiting
-            return report
-    except StoreError as error:
-        raise Unavailable(f"the store does not do as asked: {error}") from error
+    async with asked_store(settings) as store:
+        few = MANY if mend else audit.EXAMPLES
+        report = await Auditor(store, connection, since_ms=since_ms, few=few).run()
+        if mend and report.findings:
+            repairer = Repairer(store, report)
+            await repairer.run()
+            report = await Auditor(store, connection, since_ms=since_ms).run()
+            report.repairs, report.is_waiting = repairer.done, repairer.is_waiting
+        return report
 
 
 class Repairer:

@@ -33,6 +33,7 @@ from schemas.dead_letter import MAX_KEPT_BYTES, Address, Reason
 from schemas.topics import Topic
 from tests.builders import EPOCH, NOW_MS, event
 from tests.footfall import footfall
+from tests.kafka import free_port
 from tests.unit.test_dead_letter import MALFORMED
 
 NOWHERE = ("--broker", "127.0.0.1:1", "--clickhouse", "http://127.0.0.1:1")
@@ -113,7 +114,16 @@ def test_a_replay_wants_to_be_told_which_are_meant(words: tuple[str, ...]) -> No
 def test_a_store_that_is_away_is_an_outage() -> None:
     done = footfall("dead-letters", "list", *NOWHERE)
     assert (done.returncode, done.stdout) == (70, "")
-    assert "the store does not do as asked" in done.stderr
+    assert "no store answers at http://127.0.0.1:1: start it, or correct --clickhouse (" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("audit",), ("dead-letters", "list")], ids=" ".join)
+def test_where_nothing_runs_one_is_told_to_start_it(command: tuple[str, ...]) -> None:
+    port = free_port()
+    done = footfall(*command, "--store-port", str(port))
+    assert (done.returncode, done.stdout) == (70, "")
+    expected = f"no store answers at http://127.0.0.1:{port}: start `footfall up`, or say where it is with --clickhouse"
+    assert expected in done.stderr
 
 
 # --- what would become of them
