@@ -361,7 +361,7 @@ def _misspelled_variables() -> Iterator[str]:
 _LETTERS: Final = frozenset(get_args(Letters))
 _USE_BROKER: Final = frozenset({"up", "worker", "web", "replay", "simulate", "audit", "dead-letters replay"})
 _USE_STORE: Final = frozenset({"up", "worker", "web", "migrate", "audit"}) | _LETTERS
-_BESIDE_UP: Final = frozenset({"up", "audit"}) | _LETTERS
+_BESIDE_UP: Final = frozenset({"up", "replay", "simulate", "audit"}) | _LETTERS
 """To these `embedded` is what `up` runs on this machine."""
 _ENRICH: Final = frozenset({"up", "worker"})
 

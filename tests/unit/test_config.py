@@ -176,8 +176,13 @@ def test_a_command_ignores_what_it_does_not_use() -> None:
     loaded(useless | {"clickhouse": "http://c"}, command="migrate")
     (line,) = problems(command="migrate")
     assert line.startswith("--clickhouse")
-    (line,) = problems(command="replay")
-    assert line.startswith("--broker")
+
+
+@pytest.mark.parametrize("command", ["replay", "simulate", "audit", "dead-letters replay"])
+def test_without_being_told_where_commands_are_about_what_up_runs_here(command: Command) -> None:
+    settings = loaded(command=command).settings
+    assert settings.broker_connection().bootstrap == "127.0.0.1:19092"
+    assert settings.store_address().url == "http://127.0.0.1:18123"
 
 
 def test_only_up_runs_a_kafka_itself() -> None:
