@@ -165,6 +165,18 @@ def test_the_worker_has_a_place_to_copy_its_geo_database_to() -> None:
     assert mount.startswith("/tmp:")  # where Python's tempfile goes unless TMPDIR says otherwise
 
 
+def test_the_demo_has_a_past_and_a_geo_database_that_the_image_holds(tmp_path: Path) -> None:
+    [script] = [line for line in instructions("RUN") if "demo-places.mmdb" in line]
+    [path] = re.findall(
+        r"FOOTFALL_GEOIP_DATABASE=(\S+) docker compose --profile demo", COMPOSE.read_text("utf-8")
+    )
+    written = tmp_path / "demo-places.mmdb"
+    assert path in script
+    exec(script.split('"')[1].replace(path, str(written)))  # noqa: S102 - a line of ours
+    assert written.stat().st_size > 0
+    assert "--backfill" in services()["demo"]["command"]
+
+
 def test_our_image_is_of_this_version_and_every_base_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {service["image"] for service in of_ours().values()} == {f"footfall:{project['version']}"}
