@@ -113,7 +113,7 @@ def test_the_documentation_names_services_and_secrets_that_exist_and_starts_them
     for path in re.findall(r"/run/secrets/(\w+)", documented()):
         assert path in services()["clickhouse"]["secrets"]
     head = COMPOSE.read_text(encoding="utf-8").partition("\nname:")[0]
-    for command in re.findall(r"^#   (openssl .*?|docker .*?)(?:  +#.*)?$", head, re.MULTILINE):
+    for command in re.findall(r"^#   ((?:openssl|docker|FOOTFALL_).*?)(?:  +#.*)?$", head, re.MULTILINE):
         assert command in documented()
 
 
