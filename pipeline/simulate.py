@@ -32,6 +32,8 @@ MAX_BACKFILL: Final = timedelta(days=400)
 CHUNK_EVENTS: Final = 2_000
 TICK_SECONDS: Final = 0.05
 """At high rates, events are published as often as this."""
+BEHIND_SECONDS: Final = 1.0
+"""What is late by less is on time."""
 FIRST_PROGRESS_SECONDS: Final = 5.0
 LONGEST_PROGRESS_SECONDS: Final = 600.0
 
@@ -156,7 +158,7 @@ async def _publish_present(output: _Output, *, rate: float, duration: timedelta 
             continue
         # Each at the time at which it was due, reckoned back from now: a machine that was asleep is not behind.
         times = [now_ms - int((elapsed - number / rate) * 1000) for number in chunk]
-        await output.publish([traffic.next(ms) for ms in times])
+        await output.publish([traffic.next(ms) for ms in times], behind_seconds=elapsed - published / rate)
         published = chunk.stop
 
 
@@ -178,8 +180,8 @@ class _Output:
         self._pause_seconds = FIRST_PROGRESS_SECONDS
         self._next_progress = time.monotonic() + self._pause_seconds
 
-    async def publish(self, events: list[Publication]) -> None:
-        """Return when all are acknowledged; the summary counts them.
+    async def publish(self, events: list[Publication], *, behind_seconds: float = 0.0) -> None:
+        """Return when all are acknowledged; the summary counts them. The first was due so long ago.
 
         Raises Unavailable when none is for the time of patience, Misconfigured when we may not write to a topic.
         """
@@ -188,6 +190,7 @@ class _Output:
         except NotAcknowledged as error:
             raise Unavailable(f"{error}; {self.summary.events:,} events are published") from error
         if time.monotonic() >= self._next_progress:
-            log.info("published %d events so far", self.summary.events)
+            behind = f", {behind_seconds:.0f} s behind" if behind_seconds >= BEHIND_SECONDS else ""
+            log.info("published %d events so far%s", self.summary.events, behind)
             self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PROGRESS_SECONDS)
             self._next_progress = time.monotonic() + self._pause_seconds

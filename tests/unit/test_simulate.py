@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -80,6 +81,16 @@ def test_a_slow_broker_gets_the_same_number_of_events_at_the_times_at_which_they
     on_time = [event.event_ms - began for _, events in publisher.given for event in events if event.event_ms]
     on_time = [since for since in on_time if since > -1000]  # the others are late on purpose
     assert sum(since < 250 for since in on_time) == pytest.approx(len(on_time) / 2, rel=0.25)
+
+
+@pytest.mark.parametrize(("rate", "seconds", "said"), [(1e9, 3e-6, ", 1 s behind"), (5, 0.4, "")])
+def test_progress_says_by_how_much_it_is_behind(
+    rate: float, seconds: float, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.simulate.FIRST_PROGRESS_SECONDS", 0.1)
+    caplog.set_level(logging.INFO)
+    run(FakePublisher(seconds=1.05 if said else 0.1), rate=rate, seconds=seconds)
+    assert caplog.messages[-1].endswith(f"events so far{said}")
 
 
 def test_a_rate_below_one_is_a_rate() -> None:
