@@ -111,7 +111,10 @@ async def run_worker(settings: Settings, *, stop: asyncio.Event) -> None:
         try:
             await run
         except asyncio.CancelledError:
-            log.warning("stopped before everything on its way was finished; it will be consumed again")
+            if "start" in health.waiting_for:
+                log.info("stopped before it had started")
+            else:
+                log.warning("stopped before everything on its way was finished; it will be consumed again")
 
 
 async def _run(settings: Settings, health: Health, clock: StoreClock, stop: asyncio.Event) -> None:

@@ -181,6 +181,7 @@ class _Parts:
                     said, next_word = word, time.monotonic() + PAST_PROGRESS_SECONDS
 
     async def _keep_kafka(self, command: list[str]) -> None:
+        log.info("starting Apache Kafka, which takes some seconds; until then the others find no broker")
         self._kafka = await kafka(self._settings, command)
         await self._kafka.keep_running()
 

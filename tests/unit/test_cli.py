@@ -205,6 +205,7 @@ def test_web_and_worker_start_without_broker_and_store_and_stop_when_told_to(
         assert run.get(f"http://127.0.0.1:{number}/readyz") == 503
         assert run.stop(how, within=10) == 0, run.log
         assert run.out == ""
+        assert "consumed again" not in run.log
 
 
 @pytest.mark.parametrize(
