@@ -37,7 +37,9 @@ class AnsweredFreshness(_Said):
     )
     provisional_from: Time | None = Field(description="Later intervals may hold duplicates; null: all may.")
     consumer_lag_records: int = Field(description="Records appended and not consumed yet.")
-    late_events_24h: int = Field(description="Events that came after their interval was closed.")
+    late_events_24h: int = Field(
+        description="Of 24 hours, what came after its interval was closed. Repeats count."
+    )
     dead_letters_24h: int = Field(description="Malformed events.")
 
 

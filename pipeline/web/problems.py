@@ -115,7 +115,11 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
         kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-        detail = f"There is no {request.url.path} here." if error.status_code == 404 else f"{error.detail}."
+        detail = f"{error.detail}."
+        if error.status_code == 404:
+            detail = f"There is no {request.url.path} here."
+        elif allowed := (error.headers or {}).get("Allow"):
+            detail = f"{request.url.path} takes {allowed}, not {request.method}."
         return problem(error.status_code, kind, detail, headers=error.headers)
 
     @app.exception_handler(ClientDisconnect)

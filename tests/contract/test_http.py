@@ -281,7 +281,9 @@ def test_a_bot_may_have_any_name_without_a_slash(api: Api, bot: str) -> None:
 def test_what_is_nowhere_is_404_and_what_may_not_be_done_405(api: Api) -> None:
     problem(api.ask("/nope"), 404, "not-found")
     problem(api.ask(bot_path(BOT, "nope")), 404, "not-found")
-    problem(api.http.post("/bots"), 405, "method-not-allowed")
+    assert "/bots takes GET" in problem(api.http.post("/bots"), 405, "method-not-allowed")["detail"]
+    refused = problem(api.ask("/events/bot_requests"), 405, "method-not-allowed")
+    assert refused["detail"].endswith("/events/bot_requests takes POST, not GET.")
 
 
 @pytest.mark.parametrize("path", OF_A_BOT)
