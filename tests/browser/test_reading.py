@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -171,6 +172,12 @@ def test_the_unfinished_bar_is_lighter_and_said_to_be(reader: Reader, api: FakeA
     plot.focus()
     reader.page.keyboard.press("End")
     expect(plot).to_have_attribute("aria-valuetext", re.compile("unfinished"))
+
+
+def test_a_bar_that_the_range_cuts_is_said_to_be_unfinished_too(reader: Reader, api: FakeApi) -> None:
+    ends = urlencode({"from": text(api.start + timedelta(hours=1)), "to": text(NOW)})
+    reader.open(query=f"?tz=UTC&{ends}")
+    expect(reader.page.locator("#series")).to_contain_text("first and current bar unfinished")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -508,6 +515,24 @@ def test_the_longest_names_and_numbers_fit_on_a_phone(reader: Reader) -> None:
              .filter((text) => text.scrollWidth > text.clientWidth + 1).map((text) => text.textContent)"""
     )
     assert cut == []
+
+
+def test_all_columns_of_token_usages_fit_on_a_phone(reader: Reader, api: FakeApi) -> None:
+    api.token_rows = [token_row(n, source="ticket_summary", input_tokens=12_345) for n in range(60)]
+    reader.page.set_viewport_size({"width": 390, "height": 844})
+    reader.open(query="?tz=UTC")
+    scroller = reader.page.locator("#tokens .scroller")
+    assert scroller.evaluate("box => box.scrollWidth === box.clientWidth")
+    note = reader.page.locator("#strip")
+    assert note.evaluate("strip => strip.clientHeight") < 60
+
+
+def test_a_menu_of_a_panel_ends_where_the_panel_ends(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?tz=UTC")
+    reader.page.locator("[popovertarget=requests-export]").click()
+    right = "element => element.getBoundingClientRect().right"
+    menu, panel = reader.page.locator("#requests-export"), reader.page.locator("#requests")
+    assert menu.evaluate(right) <= panel.evaluate(right)
 
 
 def test_print_leaves_out_what_cannot_be_pressed_and_shows_every_row(reader: Reader) -> None:

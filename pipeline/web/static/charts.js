@@ -16,14 +16,14 @@ const LEFT = 45; // of most charts: all have the labels that fit beside it, so t
 export const requestsOverTime = (root, pick) =>
   overTime(root, pick, () => ({
     path: "requests/timeseries", names: REQUEST_FILTERS, label: "Requests over time, bar by bar", parts: ["requests"],
-    said: ([requests]) => count(requests, "request"), noted: peak("no requests in this range"),
+    said: ([requests]) => count(requests, "request"), noted: peak("no requests counted"),
   }));
 
 /** Tokens Over Time: input with output on top. */
 export const tokensOverTime = (root, pick) =>
   overTime(root, pick, () => ({
     path: "tokens/timeseries", names: TOKEN_FILTERS, label: "Tokens over time, bar by bar", parts: ["input_tokens", "output_tokens"],
-    said: ([input, output]) => `${integer(input)} input, ${count(output, "output token")}`, noted: peak("no tokens in this range"),
+    said: ([input, output]) => `${integer(input)} input, ${count(output, "output token")}`, noted: peak("no tokens counted"),
   }));
 
 const UNIQUE = { unique_ips: "unique IP", unique_conversations: "unique conversation" };
@@ -39,8 +39,15 @@ export const uniquesOverTime = (root, pick) =>
 /** What is said beside a title. */
 const peak = (none) => (bars, most, ignored) => [
   ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : most ? `peak ${compact(most)}` : none,
-  ...(most && !ignored.length && bars.some(({ isOpen }) => isOpen) ? ["current bar unfinished"] : []),
+  ...(most && !ignored.length ? unfinished(bars) : []),
 ];
+
+/** Which bars are drawn lighter, as they count less than their interval. */
+function unfinished(bars) {
+  const isCut = (bar) => bar.isPartial && !bar.isOpen;
+  const names = [isCut(bars[0]) && "first", bars.length > 1 && isCut(bars.at(-1)) && "last", bars.some(({ isOpen }) => isOpen) && "current"].filter(Boolean);
+  return names.length ? [`${names.join(" and ")} bar unfinished`] : [];
+}
 
 /** A chart of what `of(state)` says, if anything. */
 function overTime(root, pick, of) {

@@ -2,7 +2,7 @@
 // that outrun requests, one country, one surface. Rules of thumb, meant to miss rather than to cry wolf.
 
 import { h } from "./dom.js";
-import { briefly, country, integer, share } from "./format.js";
+import { briefly, count, country, integer, share } from "./format.js";
 
 const LEAST_REQUESTS = 50; // fewer say nothing about a share or a trend
 const LEAST_BARS = 8;
@@ -63,12 +63,12 @@ function saidOfSpike({ first, last, peak, usual }, requests, tokens) {
   if (reached <= FLAT_TIMES * usualTokens)
     return {
       headline: `Spike with flat tokens, ${briefly(start, end)}: ${rise}`,
-      advice: "Many came, few talked for long. Either answers are quick to find, or something called without asking: the IPs of that time tell.",
+      advice: "There were many more requests than usual, but hardly more tokens. Either the conversations were short, or a program sent the requests: check the IPs of that time.",
       action,
     };
   return {
     headline: `Spike, ${briefly(start, end)}: ${rise}, ${times(reached / usualTokens)} times the tokens`,
-    advice: "People came and talked. A campaign, an incident, a link somewhere: country and page of that time tell.",
+    advice: "Requests and tokens rose together, as after a campaign, an incident or a new link: check the country and the page of that time.",
     action,
   };
 }
@@ -130,7 +130,7 @@ export class Strip {
     this.say(
       h("details", { class: "findings" },
         h("summary", {},
-          h("span", { class: "if-closed" }, h("strong", {}, headline), more.length ? h("span", { class: "note" }, ` and ${more.length} more`) : null),
+          h("span", { class: "if-closed" }, h("strong", {}, headline), more.length ? h("span", { class: "note" }, ` and ${count(more.length, "more finding")}`) : null),
           h("span", { class: "if-open" }, h("strong", {}, all))),
         h("ul", {}, ...found.map(item))),
     );

@@ -2,7 +2,7 @@
 
 import { h, soon } from "./dom.js";
 
-/** Keep `menu` under `button` when it opens, inside the window. `onOpen` runs first. */
+/** Keep `menu` under `button` when it opens, inside the window, or the panel that the button is in. `onOpen` runs first. */
 export function hang(menu, button, onOpen = () => {}) {
   menu.addEventListener("beforetoggle", (event) => {
     if (event.newState === "open") onOpen();
@@ -10,7 +10,8 @@ export function hang(menu, button, onOpen = () => {}) {
   menu.addEventListener("toggle", (event) => {
     if (event.newState !== "open") return;
     const under = button.getBoundingClientRect();
-    const room = document.documentElement.clientWidth - menu.offsetWidth - 8;
+    const edge = button.closest(".panel")?.getBoundingClientRect().right ?? document.documentElement.clientWidth - 8;
+    const room = edge - menu.offsetWidth;
     menu.style.left = `${Math.max(8, Math.min(under.left, room)) + scrollX}px`;
     menu.style.top = `${under.bottom + 4 + scrollY}px`;
   });

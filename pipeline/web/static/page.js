@@ -226,7 +226,8 @@ function chips() {
 /** "up to 14:03:21, 2 s behind": how far the numbers reach, and why not further. */
 function drawFreshness() {
   if (!freshness) return;
-  const { text, title, isSlow } = reach(freshness.answer);
+  const { text: said, title, isSlow } = reach(freshness.answer);
+  const text = said.replace(/(?<!,) /g, "\u00a0"); // broken between phrases alone
   const ago = Date.now() - freshness.at;
   if ($("fresh").textContent !== text) $("fresh").textContent = text; // said aloud when it changes, unlike the age
   $("age").textContent = ago > ASKED_LONG_AGO_MS ? `, asked ${lasting(ago)} ago` : "";

@@ -11,7 +11,7 @@ const SHOWN = 8;
 /** The most that a ranking may have: its values, other and unknown. */
 export const LONGEST_RANKING = SHOWN + 2;
 
-const unit = (one) => ({ said: (n) => count(n, one), none: `No ${one}s in this range.` });
+const unit = (one) => ({ said: (n) => count(n, one), none: `No ${one}s counted in this range.` });
 const REQUESTS = { path: "requests/top", names: REQUEST_FILTERS, amount: ({ requests }) => requests, ...unit("request") };
 const TOKENS = {
   path: "token-usages/top", names: TOKEN_FILTERS, amount: (row) => Number(row.input_tokens) + Number(row.output_tokens), ...unit("token"),
