@@ -120,7 +120,7 @@ def test_the_headers_are_those_of_dead_letters() -> None:
 
 
 def test_the_table_of_what_would_become_of_a_dead_letter_is_that_of_the_code() -> None:
-    rows = table("docs/dead-letters.md", "Which there are", with_column="now")
+    rows = table("docs/dead-letters.md", "List them", with_column="now")
     assert [code_words(outlook)[0] for outlook, _ in rows] == [outlook.value for outlook in Outlook]
 
 
