@@ -40,11 +40,19 @@ class MalformedEvent(Malformed):
         self.field = field
 
 
-_decoders: dict[Topic, Callable[[bytes], Event]] = {
-    Topic.BOT_REQUESTS: msgspec.json.Decoder(BotRequest).decode,
-    Topic.TOKEN_USAGES: msgspec.json.Decoder(TokenUsage).decode,
-    Topic.BOT_FEEDBACK: msgspec.json.Decoder(BotFeedback).decode,
+_EVENTS: dict[Topic, type[Event]] = {
+    Topic.BOT_REQUESTS: BotRequest,
+    Topic.TOKEN_USAGES: TokenUsage,
+    Topic.BOT_FEEDBACK: BotFeedback,
 }
+_decoders: dict[Topic, Callable[[bytes], Event]] = {
+    topic: msgspec.json.Decoder(event).decode for topic, event in _EVENTS.items()
+}
+
+
+def required_fields(topic: Topic) -> list[str]:
+    """Without any of these an event of the topic is refused."""
+    return [field.name for field in msgspec.structs.fields(_EVENTS[topic]) if field.required]
 
 
 def decode(topic: Topic, value: bytes | None, record_ms: int) -> tuple[Event, int]:

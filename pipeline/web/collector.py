@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Path, Request, Response
 
-from pipeline.decode import MalformedEvent, decode
+from pipeline.decode import MalformedEvent, decode, required_fields
 from pipeline.errors import FootfallError, Unavailable
 from pipeline.web import metrics
 from pipeline.web.analytics import Kept
@@ -138,6 +138,8 @@ async def events(
         except MalformedBody as error:
             counted.labels(topic, "malformed").inc(len(error.faults))
             detail = f"Malformed: {len(error.faults)} of the events. Nothing was published."
+            if any(fault.reason is Reason.MISSING_FIELD for fault in error.faults):
+                detail += f" Every event of {topic} needs {', '.join(required_fields(Topic(topic)))}."
             return problem(400, "malformed-events", detail, errors=error.faults)
         try:
             await _publish(kept.producer, kept.topic_prefix + topic, records)

@@ -911,6 +911,8 @@ def test_one_malformed_event_refuses_all(api: Api, fields: Json, field: str, rea
     body = b"[" + mine(name, 0) + b"," + event(**{"event_id": name, **fields}) + b"," + mine(name, 2) + b"]"
     problem_ = problem(post(api, body), 400, "malformed-events")
     assert problem_["errors"] == [{"index": 1, "field": field, "reason": reason}]
+    said = "Every event of bot_requests needs event_id, bot_id, event_time, endpoint." in problem_["detail"]
+    assert said == (reason == "missing_field")
     assert published(api, name) == []
 
 

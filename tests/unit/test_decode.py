@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.decode import MalformedEvent, cut, decode, rfc_3339_ms
+from pipeline.decode import MalformedEvent, cut, decode, required_fields, rfc_3339_ms
 from schemas.dead_letter import Reason
 from schemas.topics import Topic
 
@@ -194,6 +194,19 @@ def test_a_broken_rule_is_refused_with_its_reason(
     topic: Topic, value: bytes | dict[str, object] | None, reason: Reason, field: str
 ) -> None:
     assert refusal(topic, value) == (reason, field)
+
+
+@pytest.mark.parametrize(
+    ("topic", "event"),
+    [(Topic.BOT_REQUESTS, REQUEST), (Topic.TOKEN_USAGES, USAGE), (Topic.BOT_FEEDBACK, FEEDBACK)],
+)
+def test_required_fields_are_those_without_which_an_event_is_refused(
+    topic: Topic, event: dict[str, object]
+) -> None:
+    assert set(required_fields(topic)) == set(event)
+    for name in event:
+        without = {key: value for key, value in event.items() if key != name}
+        assert refusal(topic, without) == (Reason.MISSING_FIELD, name)
 
 
 def test_every_reason_has_a_case() -> None:
