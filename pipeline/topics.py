@@ -56,6 +56,8 @@ from schemas.topics import Topic
 log = logging.getLogger(__name__)
 
 EVENT_PARTITIONS: Final = 8
+WARNED_PAUSE_SECONDS: Final = 2.0
+"""Pauses between attempts grow to this within 3 s: whatever is only being started is there by then, or soon."""
 DEAD_LETTER_RETENTION: Final = timedelta(days=30)
 
 SaslMechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -137,6 +139,11 @@ async def broker_client(
         await client.close()
 
 
+def outage_level(pause: float) -> int:
+    """Of what is said before asking again after this pause: a warning once it can hardly be a start."""
+    return logging.WARNING if pause >= WARNED_PAUSE_SECONDS else logging.DEBUG
+
+
 async def broker_answers(connection: BrokerConnection, *, patience: timedelta | None = None) -> None:
     """Return once a broker answers; ask again with growing pauses (0.1 s to 5 s), for ever unless told.
 
@@ -151,7 +158,7 @@ async def broker_answers(connection: BrokerConnection, *, patience: timedelta | 
         except Unavailable as error:
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise
-            log.warning("%s; asking again in %.1f s", error, pause)
+            log.log(outage_level(pause), "%s; asking again in %.1f s", error, pause)
         await asyncio.sleep(pause)
         pause = min(pause * 2, 5.0)
 

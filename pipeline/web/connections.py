@@ -21,7 +21,7 @@ from clickhouse.client import Store, StoreError, connect
 from clickhouse.migrate import MigrationRefused, pending
 from pipeline.config import Settings
 from pipeline.errors import FootfallError, Misconfigured, Unavailable
-from pipeline.topics import broker_client, ensure_topics
+from pipeline.topics import broker_client, ensure_topics, outage_level
 from pipeline.web.problems import UnknownBot
 from pipeline.web.recent import Recent
 from schemas.topics import Topic
@@ -205,7 +205,9 @@ async def _until_done(what: str, connect_once: Callable[[], Awaitable[None]]) ->
         except Misconfigured:
             raise
         except (StoreError, KafkaError, FootfallError, OSError) as error:
-            log.warning("the %s does not answer: %s; asking again in %.1f s", what, error, pause)
+            log.log(
+                outage_level(pause), "the %s does not answer: %s; asking again in %.1f s", what, error, pause
+            )
         else:
             log.info("connected to the %s", what)
             return

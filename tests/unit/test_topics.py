@@ -108,6 +108,21 @@ def test_an_absent_broker_is_unavailable() -> None:
         asyncio.run(broker_answers(nobody, patience=timedelta(seconds=0.3)))
 
 
+def test_an_absent_broker_is_warned_of_once_it_cannot_be_starting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody = BrokerConnection(bootstrap=f"127.0.0.1:{free_port()}")
+
+    def warnings() -> list[str]:
+        with pytest.raises(Unavailable):
+            asyncio.run(broker_answers(nobody, patience=timedelta(seconds=0.4)))
+        return [record.message for record in caplog.records if record.name == "pipeline.topics"]
+
+    assert warnings() == []
+    monkeypatch.setattr(topics, "WARNED_PAUSE_SECONDS", 0.2)
+    assert warnings()[0].endswith("; asking again in 0.2 s")
+
+
 class FakeClient:
     """Answers as a broker would that refuses each creation, or whose topics get their leaders later."""
 
