@@ -45,17 +45,17 @@ app = cyclopts.App(
 )
 
 COMMANDS: Final = {
-    "up": "Run all of it here, without Docker or Java: broker, store, worker, page. Ctrl-C stops it.",
+    "up": "Run everything here, without Docker or Java: broker, store, worker and page. Ctrl-C stops it.",
     "worker": "Run one worker: it consumes events and counts them. Start more to go faster.",
     "web": "Serve the page and the API.",
     "store": "Serve the embedded store alone, for one machine with several workers.",
-    "migrate": "Bring the database to this version. Safe to repeat, and to run twice at once.",
+    "migrate": "Upgrade the database to this version. Safe to repeat, and to run twice at once.",
     "replay": "Publish an access log, a token trace or NDJSON of events.",
     "simulate": "Publish lively traffic of forty bots that do not exist.",
-    "audit": "Prove that every offset is accounted for and that rollups say what their rows say.",
+    "audit": "Prove that every offset is accounted for and that rollups equal their rows.",
     "dead-letters list": "List events that were refused, newest first, with their reasons.",
-    "dead-letters show": "Show all that is known of one of them, with its bytes.",
-    "dead-letters replay": "Publish them again, once what was wrong with them or with us is mended.",
+    "dead-letters show": "Show everything known about one of them, with its bytes.",
+    "dead-letters replay": "Publish them again, once the cause is fixed.",
     "config": "Show every setting, its value, and where it came from.",
 }
 GROUPS: Final = {"dead-letters": "List, show and replay events that were refused."}

@@ -161,16 +161,16 @@ class Settings(BaseSettings):
 
     collector_closed_file: OptionalFile = Field(
         default=None,
-        description="While this file exists, posted events are refused with 503 and what it says.",
+        description="While this file exists, posted events are refused with 503 and the text in it.",
     )
     flush_interval_seconds: float = Field(
-        default=0.5, gt=0, le=60, description="How long a worker gathers records before it writes them."
+        default=0.5, gt=0, le=60, description="How long a worker collects records before it writes them."
     )
     flush_max_records: int = Field(
         default=20_000,
         ge=1,
         le=1_000_000,
-        description="Most records of one write; from half of them on a worker does not wait for more.",
+        description="Most records of one write; with half as many a worker does not wait for more.",
     )
     seal_interval_seconds: float = Field(
         default=2.0, gt=0, le=60, description="Pause between the sealer's passes."
