@@ -177,7 +177,7 @@ def test_the_unfinished_bar_is_lighter_and_said_to_be(reader: Reader, api: FakeA
 def test_a_bar_that_the_range_cuts_is_said_to_be_unfinished_too(reader: Reader, api: FakeApi) -> None:
     ends = urlencode({"from": text(api.start + timedelta(hours=1)), "to": text(NOW)})
     reader.open(query=f"?tz=UTC&{ends}")
-    expect(reader.page.locator("#series")).to_contain_text("first and current bar unfinished")
+    expect(reader.page.locator("#series")).to_contain_text("outer bars unfinished")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -427,6 +427,16 @@ def test_the_page_does_not_follow_while_a_reader_has_a_row_open(reader: Reader, 
     reader.page.locator("#requests .open").first.click()
     with reader.page.expect_request("**/summary?*"):
         reader.page.clock.run_for(10_000)
+
+
+def test_a_front_page_without_bots_lists_them_once_there_are_several(reader: Reader, api: FakeApi) -> None:
+    reader.page.clock.install(time=NOW)
+    api.bots = {}
+    reader.page.goto(f"{reader.site.url}/")
+    expect(reader.page.get_by_role("heading", name="No bot yet")).to_be_visible()
+    api.bots = {"a": 1, "b": 2}
+    reader.page.clock.run_for(2_100)
+    expect(reader.page.locator("#welcome tbody tr")).to_have_count(2)
 
 
 def test_no_range_is_called_empty_that_holds_the_last_request(reader: Reader, api: FakeApi) -> None:

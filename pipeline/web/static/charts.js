@@ -44,8 +44,9 @@ const peak = (none) => (bars, most, ignored) => [
 
 /** Which bars are drawn lighter, as they count less than their interval. */
 function unfinished(bars) {
+  if (bars.length > 1 && bars[0].isPartial && bars.at(-1).isPartial) return ["outer bars unfinished"];
   const isCut = (bar) => bar.isPartial && !bar.isOpen;
-  const names = [isCut(bars[0]) && "first", bars.length > 1 && isCut(bars.at(-1)) && "last", bars.some(({ isOpen }) => isOpen) && "current"].filter(Boolean);
+  const names = [isCut(bars[0]) && "first", isCut(bars.at(-1)) && "last", bars.some(({ isOpen }) => isOpen) && "current"].filter(Boolean);
   return names.length ? [`${names.join(" and ")} bar unfinished`] : [];
 }
 

@@ -226,10 +226,12 @@ function chips() {
 /** "up to 14:03:21, 2 s behind": how far the numbers reach, and why not further. */
 function drawFreshness() {
   if (!freshness) return;
-  const { text: said, title, isSlow } = reach(freshness.answer);
-  const text = said.replace(/(?<!,) /g, "\u00a0"); // broken between phrases alone
+  const { text, title, isSlow } = reach(freshness.answer);
   const ago = Date.now() - freshness.at;
-  if ($("fresh").textContent !== text) $("fresh").textContent = text; // said aloud when it changes, unlike the age
+  if ($("fresh").textContent !== text) {
+    const phrases = text.split(/(?<=,) /).flatMap((phrase) => [" ", h("span", { class: "phrase" }, phrase)]);
+    $("fresh").replaceChildren(...phrases.slice(1)); // said aloud when it changes, unlike the age
+  }
   $("age").textContent = ago > ASKED_LONG_AGO_MS ? `, asked ${lasting(ago)} ago` : "";
   $("freshness").title = title;
   $("freshness").classList.toggle("is-slow", isSlow);
@@ -341,7 +343,7 @@ async function greet() {
     if (bots.length === 1) return arrive(bots[0].bot_id);
   }
   $("welcome").hidden = false;
-  if (!bots.length || bot !== null) return welcome($("welcome"), bot, arrive);
+  if (!bots.length || bot !== null) return welcome($("welcome"), bot, bot === null ? greet : arrive);
   listBots($("welcome"), bots, answer, state.zone);
   follower.heard(reach(answer).isCounting || bots.every(({ requests_7d }) => !requests_7d));
 }
