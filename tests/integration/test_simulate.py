@@ -178,7 +178,7 @@ class Demo:
             "up",
             "--demo",
             *self._words,
-            environment={"FOOTFALL_DATA_DIR": str(self.directory)},
+            environment={"FOOTFALL_DATA_DIR": str(self.directory / "data")},
         )
 
     def answer(self, path: str) -> Any:
