@@ -32,11 +32,11 @@ export function listBots(root, rows, answer, zone) {
           h("tr", {},
             h("td", {}, h("a", { class: "cut", title: bot_id, href: `/bots/${encodeURIComponent(bot_id)}/analytics` }, h("bdi", {}, bot_id))),
             h("td", { class: "number" }, integer(requests_7d)),
-            h("td", {}, time(last_request))))),
+            h("td", { class: "moment" }, time(last_request))))),
         h("tfoot", {}, h("tr", {},
           h("th", { scope: "row" }, count(rows.length, "bot")),
           h("td", { class: "number" }, integer(total)),
-          h("td", {}, time(most.toSorted((a, b) => latest(b) - latest(a))[0].last_request)))))));
+          h("td", { class: "moment" }, time(most.toSorted((a, b) => latest(b) - latest(a))[0].last_request)))))));
   if (focused !== null) [...root.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
 }
 
