@@ -24,7 +24,7 @@ from pipeline.enrich import BUILD_ROW, Row
 from pipeline.geography import Geography
 from pipeline.insist import Abandoned
 from pipeline.sink import Flush, Sink, moved
-from pipeline.window import Budget, RequestCell, TokenCell, Window, first_open, last_open
+from pipeline.window import Budget, RequestCell, TokenCell, Window, closed, first_open, last_open
 from schemas.dead_letter import DeadLetter
 from schemas.gap import GapReason
 from schemas.rollup import INTERVAL_MS
@@ -192,11 +192,8 @@ class Flow:
             epoch=self.epoch,
             first_open_ms=first_open(int(self._now_ms())),
         ):
-            closed = cell_type()
-            closed.last_offset = offset
-            cells.append(
-                (bot_id, start, epoch, partition, closed.snapshot(is_closed=True), *closed.new_members())
-            )
+            snapshot, members = closed(cell_type, offset)
+            cells.append((bot_id, start, epoch, partition, snapshot, *members))
         if cells:
             await ledger.write_cells(self._store, self.topic, cells, origin=f"{self.source}:cut off")
 

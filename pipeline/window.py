@@ -165,6 +165,15 @@ def _zipped(maps: Sequence[dict[str, int]]) -> defaultdict[str, list[int]]:
     return zipped
 
 
+def closed(
+    cell_type: type[RequestCell] | type[TokenCell], last_offset: int
+) -> tuple[tuple[Any, ...], tuple[list[str], ...]]:
+    """Snapshot and new members of a closed cell: it counts nothing, and has the sealer count its interval."""
+    cell = cell_type()
+    cell.last_offset = last_offset
+    return cell.snapshot(is_closed=True), cell.new_members()
+
+
 @dataclass(kw_only=True)
 class Budget:
     """What the windows of one topic may hold yet, all together."""
@@ -248,9 +257,7 @@ class Window:
             if cell is not None:
                 yield *key, cell.snapshot(), cell.new_members()
             else:
-                closed = self._new_cell()
-                closed.last_offset = self._closed[key]
-                yield *key, closed.snapshot(is_closed=True), closed.new_members()
+                yield *key, *closed(self._new_cell, self._closed[key])
 
     def evict(self, now_ms: int) -> None:
         """Forget the cells of intervals that are not open any more."""
