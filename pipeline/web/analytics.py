@@ -18,6 +18,7 @@ from pipeline.web.answers import (
     BAD,
     Answer,
     BotRow,
+    KnownBot,
     RequestBucket,
     RequestDetails,
     RequestRow,
@@ -82,6 +83,14 @@ async def bots(request: Request, kept: Kept, asked: Annotated[of.OfBots, Query()
     is_last = len(found) <= asked.limit
     following = None if is_last else _cursor(request, range_, (0, page[-1].bot_id))
     return _answer(range_, {"rows": rows, "next": following}, fresh)
+
+
+@router.get("/bots/{bot}/range", responses=said_of_bot(Answer[KnownBot]))
+async def range_ends(bot: of.Bot, kept: Kept, asked: Annotated[of.Ranged, Query()]) -> Response:
+    """The ends that a range has now, to ask all other questions about the same. It counts nothing."""
+    range_ = of.resolved(asked)
+    _, fresh = await _about(kept, bot, *Topic)
+    return _answer(range_, {"bot_id": bot}, fresh)
 
 
 @router.get("/bots/{bot}/summary", responses=said_of_bot(Answer[Summary]))

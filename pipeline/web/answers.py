@@ -72,6 +72,12 @@ class Exact(_Said):
     unique_conversations: bool
 
 
+class KnownBot(_Said):
+    """The bot, of which at least one event has been seen at some time."""
+
+    bot_id: str
+
+
 class Summary(_Said):
     """The cards."""
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pipeline.web.answers import (
     Answer,
     BotRow,
+    KnownBot,
     RequestBucket,
     RequestDetails,
     RequestRow,
@@ -38,6 +39,7 @@ Json = dict[str, Any]
 NOW: Final = datetime.now(UTC).replace(microsecond=0)
 SAID: Final[Mapping[str, type[BaseModel]]] = {
     "bots": Answer[Rows[BotRow]],
+    "range": Answer[KnownBot],
     "summary": Answer[Summary],
     "requests/timeseries": Answer[Series[RequestBucket]],
     "uniques/timeseries": Answer[Series[UniqueBucket]],
@@ -194,6 +196,7 @@ class FakeApi:
                     for bot, n in self.bots.items()
                 ]
             ),
+            "range": lambda _: {"bot_id": "support"},
             "summary": lambda _: self._summary(),
             "requests/timeseries": lambda _: self._series({"requests": n} for n in self.requests),
             "uniques/timeseries": lambda _: self._series(

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.fake_api import NOW, FakeApi, request_row, text, token_row, top
+from tests.browser.fake_api import NOW, SAID, FakeApi, request_row, text, token_row, top
 from tests.browser.reader import Reader
 from tests.browser.test_states import busy, spiky
 
@@ -102,6 +102,14 @@ def test_nothing_is_claimed_where_answers_are_missing(reader: Reader, api: FakeA
     reader.page.get_by_role("button", name="Refresh").click()
     expect(reader.page.locator("#strip")).to_have_text("Nothing unusual stands out in this range.")
     reader.complaints.clear()  # the browser itself reports the 503
+
+
+def test_no_panel_that_fails_takes_another_one_down(reader: Reader, api: FakeApi) -> None:
+    api.failing = {path for path in SAID if path not in ("range", "summary")}
+    reader.open(query="?tz=UTC")
+    assert reader.card("total_requests").get_attribute("data-value") == str(sum(api.requests))
+    assert reader.page.locator(".panel .fault:visible").count() == 7
+    reader.complaints.clear()  # the browser itself reports each 503
 
 
 # --- the cards

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pipeline.web.answers import (
     Answer,
     BotRow,
+    KnownBot,
     Published,
     RequestBucket,
     RequestDetails,
@@ -58,7 +59,7 @@ OF_REQUESTS = (
     *("requests", "requests/export"),
 )
 OF_TOKENS = ("tokens/timeseries", "token-usages/top", "token-usages", "token-usages/export")
-OF_A_BOT = ("summary", *OF_REQUESTS, *OF_TOKENS)
+OF_A_BOT = ("range", "summary", *OF_REQUESTS, *OF_TOKENS)
 NEEDED: dict[str, Json] = {
     "requests/top": {"by": "country"},
     "requests/values": {"by": "ip"},
@@ -330,6 +331,19 @@ def test_any_range_of_the_calendar_has_an_answer(api: Api, path: str, start: str
         end = "0002-01-01"  # an answer, but with thousands of buckets
     answer = ask(api, path, **{"from": start, "to": end, "tz": tz})
     assert answer.status_code == 200, answer.text
+
+
+# --- the range
+
+
+def test_the_ends_of_a_range_are_those_that_every_other_path_takes(api: Api) -> None:
+    said = ask(api, "range", range="last_month", tz="America/New_York").json()
+    assert said["data"] == {"bot_id": BOT}
+    assert said["range"] == ask(api, "summary", range="last_month", tz="America/New_York").json()["range"]
+    ends = ask(api, "range", range="7d", tz="Asia/Kathmandu").json()["range"]
+    for path in OF_A_BOT:
+        if not path.endswith("export"):
+            assert ask(api, path, **ends).json()["range"] == ends
 
 
 # --- the cards
@@ -1100,6 +1114,7 @@ def test_openapi_describes_every_path_and_parameter(api: Api) -> None:
         if "get" in methods
     }
     ranged = {"range", "from", "to", "tz", "bot"}
+    assert named[prefix + "range"] == ranged
     assert named[prefix + "summary"] == {*ranged, *REQUEST_FILTERS, *TOKEN_FILTERS}
     assert named[prefix + "requests"] == {*ranged, *REQUEST_FILTERS, "limit", "cursor"}
     assert named[prefix + "tokens/timeseries"] == {*ranged, *TOKEN_FILTERS, "interval"}
@@ -1108,6 +1123,7 @@ def test_openapi_describes_every_path_and_parameter(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "model"),
     [
+        ("range", Answer[KnownBot]),
         ("summary", Answer[Summary]),
         ("requests/timeseries", Answer[Series[RequestBucket]]),
         ("tokens/timeseries", Answer[Series[TokenBucket]]),

@@ -16,7 +16,8 @@ from clickhouse.client import StoreError
 from pipeline.config import Settings
 from pipeline.web.app import create_app
 
-PATH = "/api/v1/bots/bot/requests"
+BOT = "/api/v1/bots/bot"
+PATH = f"{BOT}/requests"
 
 
 class FakeStore:
@@ -48,10 +49,10 @@ def app_over(store: FakeStore) -> FastAPI:
     return app
 
 
-async def got(store: FakeStore) -> httpx.Response:
+async def got(store: FakeStore, path: str = PATH) -> httpx.Response:
     transport = httpx.ASGITransport(app=app_over(store))
     async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
-        return await client.get(PATH)
+        return await client.get(path)
 
 
 async def never() -> Sequence[Any]:
@@ -134,3 +135,11 @@ def test_every_question_has_limits_of_time_and_memory() -> None:
     for settings in store.settings:
         assert 0 < float(str(settings["max_execution_time"])) <= analytics.LONGEST.total_seconds()
         assert settings["max_memory_usage"]
+
+
+def test_the_ends_of_a_range_take_only_what_comes_before_every_question() -> None:
+    store = FakeStore(never)
+    answer = asyncio.run(asyncio.wait_for(got(store, f"{BOT}/range"), 5))
+    assert answer.status_code == 200
+    assert answer.json()["data"] == {"bot_id": "bot"}
+    assert not store.began.is_set()

@@ -65,20 +65,8 @@ function go(next, kept = next.range === state.range ? history.state : null) {
 
 const rangeKey = ({ bot, range, zone }) => JSON.stringify([bot, range, zone]);
 
-/** The ends of the range, from whichever of the cheap questions is answered: a fault of one must not take the page down. */
-async function resolve({ bot, range, zone }) {
-  const parameters = [...Object.entries(range), ["tz", zone], ["limit", 1]];
-  let failure;
-  for (const path of ["requests", "token-usages"]) {
-    try {
-      return await get(botPath(bot, path), parameters);
-    } catch (error) {
-      if (!(error instanceof Problem) || (error.status >= 400 && error.status < 500)) throw error;
-      failure = error;
-    }
-  }
-  throw failure;
-}
+/** The ends of the range. No panel's question: a fault of one of those must not take the page down. */
+const resolve = ({ bot, range, zone }) => get(botPath(bot, "range"), [...Object.entries(range), ["tz", zone]]);
 
 /** Show `state`. `anew`: resolve the range and ask for everything again, as Refresh does. */
 async function show({ anew = false } = {}) {
