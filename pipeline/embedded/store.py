@@ -404,6 +404,9 @@ class _Front:
         try:
             if gone is not None:
                 await asyncio.wait((future, gone), return_when=asyncio.FIRST_COMPLETED)
+                while gone.done() and not (session.is_read or future.done()):
+                    # A statement that has not begun may still turn out to be a read.
+                    await asyncio.wait((future,), timeout=0.1)
                 if gone.done() and session.is_read:
                     raise _ClientGone
             return await asyncio.shield(future)

@@ -456,6 +456,17 @@ def test_a_read_whose_client_goes_away_is_cancelled(store: Store, statement: str
     eventually(lambda: running(store, statement[:12]) == 0, seconds=3)
 
 
+@pytest.mark.parametrize("milliseconds", [0, 1, 2, 4])
+def test_a_read_whose_client_goes_away_before_it_begins_is_cancelled(store: Store, milliseconds: int) -> None:
+    request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(LONG) + LONG.encode()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", store.port)) as connection:
+            connection.sendall(request)
+            time.sleep(milliseconds / 1000)
+    time.sleep(0.3)  # by then it has begun, if it does
+    eventually(lambda: running(store, "SELECT sum") == 0, seconds=3)
+
+
 @pytest.mark.usefixtures("table")
 def test_a_write_whose_client_goes_away_runs_to_its_end(store: Store) -> None:
     statement = (
