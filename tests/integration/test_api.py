@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import signal
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from clickhouse.client import Store
 from schemas.rollup import INTERVAL_MS
 from schemas.topics import Topic
 from tests.agreement import Agreement, random_filters, random_range
-from tests.api import Api, Json, bot_path, request
+from tests.api import Api, Json, bot_path, request, usage
 from tests.builders import EPOCH, event
 from tests.oracle import REQUEST_FILTERS, TOKEN_FILTERS, Oracle, Request, Usage, Vote, text
 from tests.records import everything_in
@@ -363,12 +364,13 @@ def test_a_long_export_takes_no_memory_of_the_web_process(api: Api) -> None:
     assert max(most, resident_bytes(api.web.pid)) - before < 64 * 1024 * 1024
 
 
-def running_exports(api: Api) -> int:
-    """Exports that the store works on."""
+def running(api: Api, like: str) -> int:
+    """Statements like this that the store works on."""
 
     async def count(store: Store) -> int:
         [(running,)] = await store.rows(
-            "SELECT count() FROM system.processes WHERE query LIKE '%rowNumber%' AND query NOT LIKE '%processes%'"
+            "SELECT count() FROM system.processes WHERE query LIKE {like:String} AND query NOT LIKE '%processes%'",
+            {"like": like},
         )
         return int(running)
 
@@ -376,14 +378,43 @@ def running_exports(api: Api) -> int:
 
 
 def test_the_store_stops_when_the_client_of_an_export_goes_away(api: Api) -> None:
-    bot = "abandoned"
+    bot, exports = "abandoned", "%rowNumber%"
     put_many(api, bot, 1_000_000)
     ranged = {**MONTH, "format": "csv"}
     with api.http.stream("GET", bot_path(bot, "requests/export"), params=ranged) as answer:
         pieces = answer.iter_raw()
         assert next(pieces)
-        assert running_exports(api) == 1
-    eventually(lambda: running_exports(api) == 0, 10, lambda: "the store still works for nobody")
+        assert running(api, exports) == 1
+    eventually(lambda: running(api, exports) == 0, 10, lambda: "the store still works for nobody")
+
+
+# --- a question that takes long
+
+
+@pytest.fixture(scope="module")
+def slow_bot(api: Api) -> Iterator[str]:
+    """A bot with one model call, of January 2020, whose model the store needs 11 s to read."""
+    bot, sleeps = "slow", "sleepEachRow(2.9) + sleepEachRow(2.8) + sleepEachRow(2.7) + sleepEachRow(2.6)"
+
+    def alter(how: str) -> None:
+        statement = f"ALTER TABLE footfall.token_usages {how} SETTINGS mutations_sync = 2"
+        api.with_store(lambda store: store.command(statement))
+
+    api.put(Topic.TOKEN_USAGES, usage(bot, 1_577_836_800_000, "only", model="m"))
+    alter(f"MODIFY COLUMN model DEFAULT toString({sleeps})")
+    alter("CLEAR COLUMN model IN PARTITION 202001")  # from now on it is computed whenever it is read
+    yield bot
+    alter("MODIFY COLUMN model REMOVE DEFAULT")
+
+
+@pytest.mark.parametrize("path", ["token-usages?", "tokens/timeseries?model=m&", "summary?model=m&"])
+def test_the_store_stops_when_the_client_of_a_question_goes_away(api: Api, slow_bot: str, path: str) -> None:
+    questions = "%footfall.token_usages FINAL%"
+    target = f"/api/v1{bot_path(slow_bot, path)}from=2020-01-01&to=2020-02-01"
+    with socket.create_connection(("127.0.0.1", httpx.URL(api.url).port)) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        eventually(lambda: running(api, questions) == 1, 5, lambda: "nothing was asked of the store")
+    eventually(lambda: running(api, questions) == 0, 3, lambda: "the store still works for nobody")
 
 
 # --- when something is away
