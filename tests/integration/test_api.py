@@ -221,6 +221,34 @@ def test_every_answer_is_the_oracles_whatever_is_sealed_and_what_is_not(api: Api
         agreement.exports(asked, random.choice(({}, of_requests)), random.choice(({}, of_usages)))
 
 
+def test_pages_of_a_sparse_bot_are_the_oracles_whatever_the_week_that_is_looked_at_first_holds(
+    api: Api,
+) -> None:
+    """Rows follow each other at one time, a millisecond or a day apart, or just within, on or beyond a week."""
+    random, bot, week = Random("sparse"), "sparse", 7 * DAY
+    at, events = T0, []
+    for number in range(24):
+        events.append(request(bot, at, f"e{random.randrange(100):02}-{number}", endpoint=random.choice("ab")))
+        at -= random.choice((0, 0, 0, 1, DAY, week - 1, week, week, week + 1, 40 * DAY))
+    api.put(Topic.BOT_REQUESTS, *events, *events[::5])
+    api.put(Topic.TOKEN_USAGES, *(usage(bot, one["event_ms"], one["event_id"]) for one in events))
+    expected = sorted(events, key=lambda one: (one["event_ms"], one["event_id"]), reverse=True)
+    for limit, end in ((1, T0 + week), (2, T0 + week + 1), (3, T0 + week), (5, T0 + 1), (24, T0 + week)):
+        for path, endpoints in (("requests", "ab"), ("requests", "a"), ("token-usages", "ab")):
+            asked: Json = {"from": text(at, "UTC"), "to": text(end, "UTC"), "limit": limit}
+            if endpoints == "a":
+                asked["endpoint"] = endpoints
+            left = [one for one in expected if one["endpoint"] in endpoints]
+            while left:
+                found = api.data(bot_path(bot, path), **asked)
+                page, left = left[:limit], left[limit:]
+                assert [(row["time"], row["event_id"]) for row in found["rows"]] == [
+                    (text(one["event_ms"], "UTC"), one["event_id"]) for one in page
+                ]
+                assert (found["next"] is None) == (not left)
+                asked["cursor"] = found["next"]
+
+
 def test_buckets_that_no_interval_fits_are_counted_from_raw_rows(api: Api) -> None:
     # Until 2011 clocks in St. John's changed at one minute past midnight: at 02:31 UTC the hour 23 came again.
     bot, change = "st johns", 1_289_097_060_000
