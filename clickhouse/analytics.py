@@ -331,7 +331,7 @@ async def request_totals(
 ) -> RequestTotals:
     """The cards about requests."""
     if any(filters.values()):
-        query, parameters = sql("request_totals_filtered"), _filtered(span, filters, Topic.BOT_REQUESTS)
+        query, parameters = _filtered("request_totals_filtered", span, filters)
     else:
         query, parameters = _united("request_totals", span.parts(sealed_until_ms))
     [(requests, last, ips, chats)] = await _rows(store, query, parameters)
@@ -348,7 +348,7 @@ async def token_totals(
 ) -> TokenTotals:
     """The cards about tokens."""
     if any(filters.values()):
-        query, parameters = sql("token_totals_filtered"), _filtered(span, filters, Topic.TOKEN_USAGES)
+        query, parameters = _filtered("token_totals_filtered", span, filters)
     else:
         query, parameters = _united("token_totals", span.parts(sealed_until_ms))
     [(input_tokens, output_tokens)] = await _rows(store, query, parameters)
@@ -368,9 +368,7 @@ async def request_buckets(
 
     `starts` ascend; the first is not after the span's start. Each bucket ends where the next one starts.
     """
-    query, parameters = _bucketed(
-        "request_buckets", Topic.BOT_REQUESTS, span, starts, filters, sealed_until_ms
-    )
+    query, parameters = _bucketed("request_buckets", span, starts, filters, sealed_until_ms)
     return dict(await _rows(store, query, parameters))
 
 
@@ -378,9 +376,7 @@ async def unique_buckets(
     store: Store, span: Span, starts: Sequence[int], filters: Filters, *, sealed_until_ms: int = 0
 ) -> dict[int, tuple[int, int]]:
     """Distinct IPs and conversations by the start of their bucket, as `request_buckets`: of each bucket for itself."""
-    query, parameters = _bucketed(
-        "unique_buckets", Topic.BOT_REQUESTS, span, starts, filters, sealed_until_ms
-    )
+    query, parameters = _bucketed("unique_buckets", span, starts, filters, sealed_until_ms)
     return {start: (ips, chats) for start, ips, chats in await _rows(store, query, parameters)}
 
 
@@ -388,15 +384,19 @@ async def token_buckets(
     store: Store, span: Span, starts: Sequence[int], filters: Filters, *, sealed_until_ms: int = 0
 ) -> dict[int, TokenTotals]:
     """Tokens by the start of their bucket, as `request_buckets`."""
-    query, parameters = _bucketed("token_buckets", Topic.TOKEN_USAGES, span, starts, filters, sealed_until_ms)
+    query, parameters = _bucketed("token_buckets", span, starts, filters, sealed_until_ms)
     return {
         start: TokenTotals(input_tokens=input_tokens, output_tokens=output_tokens)
         for start, input_tokens, output_tokens in await _rows(store, query, parameters)
     }
 
 
-async def rankings(store: Store, span: Span, *, sealed_until_ms: int = 0) -> Mapping[str, Top]:
+async def rankings(
+    store: Store, span: Span, filters: Filters, *, sealed_until_ms: int = 0
+) -> Mapping[str, Top]:
     """By each column of `RANKED` its `MAX_TOP` most frequent values, ties by value."""
+    if any(filters.values()):
+        return await _rankings_filtered(store, span, filters)
     query, parameters = _united("rankings", span.parts(sealed_until_ms))
     [(total, *ranked)] = await _rows(store, query, {**parameters, "limit": MAX_TOP})
     return {
@@ -405,10 +405,22 @@ async def rankings(store: Store, span: Span, *, sealed_until_ms: int = 0) -> Map
     }
 
 
+async def _rankings_filtered(store: Store, span: Span, filters: Filters) -> Mapping[str, Top]:
+    query, parameters = _filtered("rankings_filtered", span, filters)
+    counts: dict[str, dict[str, int]] = {column: {} for column in ("", *RANKED)}
+    for column, value, requests in await _rows(store, query, {**parameters, "limit": MAX_TOP}):
+        counts[column][value] = requests
+    total = counts.pop("").get("", 0)
+    return {
+        column: Top(unknown=of_value.pop("", 0), values=[*of_value.items()][:MAX_TOP], total=total)
+        for column, of_value in counts.items()
+    }
+
+
 async def top_requests(store: Store, span: Span, by: str, filters: Filters, *, limit: int) -> Top:
     """The `limit` most frequent values of the column `by`, ties by value, counted from raw rows."""
-    parameters = {**_filtered(span, filters, Topic.BOT_REQUESTS), "by": by, "limit": limit}
-    rows = await _rows(store, sql("top_requests"), parameters)
+    query, parameters = _filtered("top_requests", span, filters)
+    rows = await _rows(store, query, {**parameters, "by": by, "limit": limit})
     total, unknown = rows[0][2:] if rows else (0, 0)
     values = [(value, requests) for value, requests, _, _ in rows if value]
     return Top(values=values, total=total, unknown=unknown).first(limit)
@@ -418,10 +430,8 @@ async def request_values(
     store: Store, span: Span, by: str, filters: Filters, *, contains: str, limit: int
 ) -> list[tuple[str, int]]:
     """The `limit` most frequent values of the column `by` that contain a text, with their requests; ties by value."""
-    parameters = _filtered(span, filters, Topic.BOT_REQUESTS)
-    found = await _rows(
-        store, sql("request_values"), {**parameters, "by": by, "contains": contains, "limit": limit}
-    )
+    query, parameters = _filtered("request_values", span, filters)
+    found = await _rows(store, query, {**parameters, "by": by, "contains": contains, "limit": limit})
     return [(value, requests) for value, requests in found]
 
 
@@ -430,7 +440,7 @@ async def top_tokens(
 ) -> list[TopTokens]:
     """The `limit` values of the column `by` with the most tokens, ties by value; then other, then unknown."""
     if any(filters.values()):
-        query, parameters = sql("top_tokens_filtered"), _filtered(span, filters, Topic.TOKEN_USAGES)
+        query, parameters = _filtered("top_tokens_filtered", span, filters)
     else:
         query, parameters = _united("top_tokens", span.parts(sealed_until_ms))
         parameters = {
@@ -457,8 +467,8 @@ async def rows(
     position = {"before_time": _time(time), "before_id": event_id, "limit": limit}
 
     async def since(start_ms: int) -> list[tuple[Any, ...]]:
-        within = replace(span, start_ms=start_ms)
-        return await _rows(store, sql(_ROWS[topic]), {**_filtered(within, filters, topic), **position})
+        query, parameters = _filtered(_ROWS[topic], replace(span, start_ms=start_ms), filters)
+        return await _rows(store, query, {**parameters, **position})
 
     # The store looks into every part of a table that may hold such rows: of a week these are few.
     lately_ms = max(span.start_ms, time - _LATELY_MS)
@@ -515,14 +525,15 @@ async def export(
     Both are of one moment: rows that arrive meanwhile change neither. The iterator raises StoreError where the
     store breaks off; closing it early stops the store's work. `zone` ascends, and covers the span.
     """
+    query, parameters = _filtered(_EXPORTS[topic], span, filters)
     parameters = {
-        **_filtered(span, filters, topic),
+        **parameters,
         "is_csv": fmt is ExportFormat.CSV,
         "zone_since": [offset.since_ms for offset in zone],
         "zone_offset": [offset.offset_ms for offset in zone],
         "zone_text": [offset.text for offset in zone],
     }
-    stream = store.stream(sql(_EXPORTS[topic]), parameters, fmt=fmt.value, settings=_EXPORT)
+    stream = store.stream(query, parameters, fmt=fmt.value, settings=_EXPORT)
     before_count, row_end = _EDGES[fmt]
     head = b""
     async for chunk in stream:
@@ -549,14 +560,15 @@ async def _completed(head: bytes, rest: AsyncGenerator[bytes], row_end: bytes) -
 
 
 def _bucketed(
-    name: str, topic: RowTopic, span: Span, starts: Sequence[int], filters: Filters, sealed_until_ms: int
+    name: str, span: Span, starts: Sequence[int], filters: Filters, sealed_until_ms: int
 ) -> tuple[str, Parameters]:
     # Nothing is stored outside the calendar; of the starts before it one is enough.
     first = max(0, sum(start <= MIN_EVENT_MS for start in starts) - 1)
     within = [start for start in starts[first:] if start <= MAX_EVENT_MS] or starts[:1]
     is_aligned = all(start % INTERVAL_MS == 0 for start in within[1:])
     if any(filters.values()) or not is_aligned:
-        return sql(f"{name}_filtered"), {**_filtered(span, filters, topic), "starts": within}
+        query, parameters = _filtered(f"{name}_filtered", span, filters)
+        return query, {**parameters, "starts": within}
     query, parameters = _united(name, span.parts(sealed_until_ms, has_days=False))
     return query, {**parameters, "starts": within}
 
@@ -585,8 +597,19 @@ def _with_branches(name: str, branches: frozenset[str]) -> str:
     )
 
 
-def _filtered(span: Span, filters: Filters, topic: RowTopic) -> Parameters:
-    return {**span.parameters(), **{column: list(filters.get(column, ())) for column in FILTERS[topic]}}
+def _filtered(name: str, span: Span, filters: Filters) -> tuple[str, Parameters]:
+    """A query and its parameters, without the conditions of filters that have no values."""
+    given = {column: list(values) for column, values in filters.items() if values}
+    return _with_filters(name, frozenset(given)), {**span.parameters(), **given}
+
+
+_CONDITION: Final = re.compile(r"\n *AND (\w+) IN \{\1:Array\(String\)\}")
+
+
+@cache
+def _with_filters(name: str, columns: frozenset[str]) -> str:
+    # To read and to resolve a condition costs the store half a millisecond, be there anything to leave out or not.
+    return _CONDITION.sub(lambda found: found[0] if found[1] in columns else "", sql(name))
 
 
 def _in_calendar(ms: int) -> int:

@@ -1,5 +1,5 @@
--- All requests of one bot in a range that match filters, newest first, as the text of a file. An empty filter
--- matches all.
+-- All requests of one bot in a range that match filters, newest first, as the text of a file. A filter
+-- without values is left out.
 -- The first row's time is preceded by the number of rows and a space: one query counts and reads, so that both see
 -- the same rows, whatever arrives meanwhile (enable_shared_storage_snapshot_in_query).
 -- Reads deduplicated raw rows twice: to count them, and in reverse order of their key, which streams.
@@ -24,13 +24,13 @@ FROM
             FROM footfall.bot_requests FINAL
             WHERE bot_id = {bot:String}
               AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}
-              AND (empty({endpoint:Array(String)}) OR endpoint IN {endpoint:Array(String)})
-              AND (empty({country:Array(String)}) OR country IN {country:Array(String)})
-              AND (empty({region:Array(String)}) OR region IN {region:Array(String)})
-              AND (empty({city:Array(String)}) OR city IN {city:Array(String)})
-              AND (empty({browser:Array(String)}) OR browser IN {browser:Array(String)})
-              AND (empty({client_class:Array(String)}) OR client_class IN {client_class:Array(String)})
-              AND (empty({ip:Array(String)}) OR ip IN {ip:Array(String)})
+              AND endpoint IN {endpoint:Array(String)}
+              AND country IN {country:Array(String)}
+              AND region IN {region:Array(String)}
+              AND city IN {city:Array(String)}
+              AND browser IN {browser:Array(String)}
+              AND client_class IN {client_class:Array(String)}
+              AND ip IN {ip:Array(String)}
         ) AS row_count,
         toUnixTimestamp64Milli(event_time) AS ms,
         roundDown(ms, {zone_since:Array(Int64)}) AS since,
@@ -53,12 +53,12 @@ FROM
     FROM footfall.bot_requests FINAL
     WHERE bot_id = {bot:String}
       AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}
-      AND (empty({endpoint:Array(String)}) OR endpoint IN {endpoint:Array(String)})
-      AND (empty({country:Array(String)}) OR country IN {country:Array(String)})
-      AND (empty({region:Array(String)}) OR region IN {region:Array(String)})
-      AND (empty({city:Array(String)}) OR city IN {city:Array(String)})
-      AND (empty({browser:Array(String)}) OR browser IN {browser:Array(String)})
-      AND (empty({client_class:Array(String)}) OR client_class IN {client_class:Array(String)})
-      AND (empty({ip:Array(String)}) OR ip IN {ip:Array(String)})
+      AND endpoint IN {endpoint:Array(String)}
+      AND country IN {country:Array(String)}
+      AND region IN {region:Array(String)}
+      AND city IN {city:Array(String)}
+      AND browser IN {browser:Array(String)}
+      AND client_class IN {client_class:Array(String)}
+      AND ip IN {ip:Array(String)}
     ORDER BY event_time DESC, event_id DESC
 )

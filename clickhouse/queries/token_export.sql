@@ -1,5 +1,5 @@
--- All token usages of one bot in a range that match filters, newest first, as the text of a file. An empty filter
--- matches all.
+-- All token usages of one bot in a range that match filters, newest first, as the text of a file. A filter
+-- without values is left out.
 -- The first row's time is preceded by the number of rows and a space: one query counts and reads, so that both see
 -- the same rows, whatever arrives meanwhile (enable_shared_storage_snapshot_in_query).
 -- Reads deduplicated raw rows twice: to count them, and in reverse order of their key, which streams.
@@ -22,8 +22,8 @@ FROM
             FROM footfall.token_usages FINAL
             WHERE bot_id = {bot:String}
               AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}
-              AND (empty({source:Array(String)}) OR source IN {source:Array(String)})
-              AND (empty({model:Array(String)}) OR model IN {model:Array(String)})
+              AND source IN {source:Array(String)}
+              AND model IN {model:Array(String)}
         ) AS row_count,
         toUnixTimestamp64Milli(event_time) AS ms,
         roundDown(ms, {zone_since:Array(Int64)}) AS since,
@@ -41,7 +41,7 @@ FROM
     FROM footfall.token_usages FINAL
     WHERE bot_id = {bot:String}
       AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}
-      AND (empty({source:Array(String)}) OR source IN {source:Array(String)})
-      AND (empty({model:Array(String)}) OR model IN {model:Array(String)})
+      AND source IN {source:Array(String)}
+      AND model IN {model:Array(String)}
     ORDER BY event_time DESC, event_id DESC
 )

@@ -1,4 +1,4 @@
--- The same as top_tokens, for usages that match filters. An empty filter matches all.
+-- The same as top_tokens, for usages that match filters. A filter without values is left out.
 -- Reads deduplicated raw rows: rollups know one dimension at a time.
 SELECT
     multiIf(value = '', 'unknown', rank <= {limit:UInt32}, 'value', 'other') AS kind,
@@ -14,8 +14,8 @@ FROM
         FROM footfall.token_usages FINAL
         WHERE bot_id = {bot:String}
           AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}
-          AND (empty({source:Array(String)}) OR source IN {source:Array(String)})
-          AND (empty({model:Array(String)}) OR model IN {model:Array(String)})
+          AND source IN {source:Array(String)}
+          AND model IN {model:Array(String)}
         GROUP BY value
     )
 )

@@ -25,6 +25,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# As most clients ask for it, on a line of its own at the end: within a quotation or a comment it would not be the end.
+_LAST_LINE_FORMAT = re.compile(rb"\n[ \t]*FORMAT[ \t]+(\w+)\s*\Z")
 _LINE_END = re.compile(rb"[ \t\f]*;?[ \t\f]*\r?\n?")
 
 # What reads files of this machine or runs programs whatever the engine's grants say.
@@ -115,6 +117,8 @@ def inline_insert(text: bytes, *, is_complete: bool) -> InlineInsert | None:
 
 def output_format(text: bytes) -> str | None:
     """The format that the statement itself asks for in its FORMAT clause, or None."""
+    if last_line := _LAST_LINE_FORMAT.search(text):
+        return last_line[1].decode()
     tokens = [token for token in _tokens(text) if token.text != b";"]
     for position in range(len(tokens) - 2, -1, -1):
         clause, name = tokens[position], tokens[position + 1]

@@ -206,10 +206,10 @@ async def top(bot: of.Bot, kept: Kept, asked: Annotated[of.OfTop, Query()]) -> R
     range_ = of.resolved(asked)
     store, fresh = await _about(kept, bot, Topic.BOT_REQUESTS)
     span, filters = _span(bot, range_), of.filters_of(asked, Topic.BOT_REQUESTS)
-    if filters or asked.by not in analytics.RANKED:
-        found = await analytics.top_requests(store, span, asked.by, filters, limit=asked.limit)
+    if asked.by in analytics.RANKED:
+        found = (await kept.rankings(span, filters, fresh))[asked.by].first(asked.limit)
     else:
-        found = (await kept.rankings(span, fresh))[asked.by].first(asked.limit)
+        found = await analytics.top_requests(store, span, asked.by, filters, limit=asked.limit)
     entries: list[tuple[str, str | None, int]] = [("value", value, n) for value, n in found.values]
     entries += [(kind, None, n) for kind, n in (("other", found.other), ("unknown", found.unknown)) if n]
     data = [

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from fastapi import Request
 
 from clickhouse import analytics
-from clickhouse.analytics import DayCounts, Freshness, Span, Top
+from clickhouse.analytics import DayCounts, Filters, Freshness, Span, Top
 from clickhouse.client import Store, StoreError, connect
 from clickhouse.migrate import MigrationRefused, pending
 from pipeline.config import Settings
@@ -40,7 +40,8 @@ _DAY_COUNTS_KEPT: Final = timedelta(seconds=10)
 """Asked anew every few seconds, not with each question: a day of the ledger is much to read."""
 _RANKINGS_KEPT: Final = 50
 """As many at most: each may hold thousands of values."""
-_KNOWN_KEPT: Final = timedelta(seconds=10)
+_KNOWN_KEPT: Final = timedelta(minutes=10)
+"""A bot that was heard of stays known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +115,21 @@ class Connections:
             raise UnknownBot(bot)
         return self.store
 
-    async def rankings(self, span: Span, fresh: Fresh) -> Mapping[str, Top]:
+    async def rankings(self, span: Span, filters: Filters, fresh: Fresh) -> Mapping[str, Top]:
         """The most frequent values by dimension, at least as fresh as that. Raises Unavailable, StoreError."""
-        return await self._rankings.get((span, fresh.sealed_until_ms(Topic.BOT_REQUESTS), fresh.look))
+        chosen = frozenset((column, frozenset(values)) for column, values in filters.items())
+        sealed_until_ms = fresh.sealed_until_ms(Topic.BOT_REQUESTS)
+        return await self._rankings.get((span, chosen, sealed_until_ms, fresh.look))
 
     async def _asked_freshness(self, _: None) -> tuple[int, Mapping[Topic, Freshness]]:
         return next(self._looks), await analytics.freshness(self.store)
 
-    async def _asked_rankings(self, asked: tuple[Span, int, int]) -> Mapping[str, Top]:
-        span, sealed_until_ms, _ = asked
-        return await analytics.rankings(self.store, span, sealed_until_ms=sealed_until_ms)
+    async def _asked_rankings(
+        self, asked: tuple[Span, frozenset[tuple[str, frozenset[str]]], int, int]
+    ) -> Mapping[str, Top]:
+        span, chosen, sealed_until_ms, _ = asked
+        filters = {column: sorted(values) for column, values in chosen}
+        return await analytics.rankings(self.store, span, filters, sealed_until_ms=sealed_until_ms)
 
     async def _asked_day_counts(self, _: None) -> Mapping[str, DayCounts]:
         return await analytics.day_counts(self.store, [self.topic_prefix + topic for topic in Topic])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import cast
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickhouse.analytics import ExportFormat, Span, _with_branches, export
+from clickhouse.analytics import FILTERS, ExportFormat, RowTopic, Span, _with_branches, _with_filters, export
 from clickhouse.client import Store, StoreError, sql
 from pipeline.web.exports import as_document
 from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
@@ -109,6 +109,37 @@ def test_a_query_keeps_the_branches_that_are_asked_for_and_is_whole_with_all(nam
         assert "UNION" not in query
         assert query.count("(") == query.count(")")
     assert _with_branches(name, frozenset()) == _with_branches(name, frozenset(["rows"]))
+
+
+@pytest.mark.parametrize(
+    ("topic", "names"),
+    [
+        (
+            Topic.BOT_REQUESTS,
+            [
+                *("request_totals_filtered", "request_buckets_filtered", "unique_buckets_filtered"),
+                *("rankings_filtered", "top_requests", "request_values", "request_rows", "request_export"),
+            ],
+        ),
+        (
+            Topic.TOKEN_USAGES,
+            [
+                *("token_totals_filtered", "token_buckets_filtered", "top_tokens_filtered"),
+                *("token_rows", "token_export"),
+            ],
+        ),
+    ],
+)
+def test_a_query_keeps_the_conditions_of_the_filters_that_are_given(
+    topic: RowTopic, names: Sequence[str]
+) -> None:
+    for name in names:
+        assert _with_filters(name, frozenset(FILTERS[topic])) == sql(name)
+        for column in FILTERS[topic]:
+            query = _with_filters(name, frozenset([column]))
+            assert [other for other in FILTERS[topic] if f"{{{other}:" in query] == [column]
+            assert f"AND {column} IN {{{column}:Array(String)}}\n" in query
+        assert "IN {" not in _with_filters(name, frozenset())
 
 
 def test_a_span_beyond_what_can_be_stored_ends_where_that_ends() -> None:
