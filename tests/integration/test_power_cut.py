@@ -100,7 +100,7 @@ def test_what_a_merge_had_in_memory_is_still_there_in_the_parts_that_it_merged(
         [(kept,)] = await deployment.store.rows(
             "SELECT toUInt32(value) FROM system.merge_tree_settings WHERE name = 'old_parts_lifetime'"
         )
-        assert kept == 480
+        assert kept == 120
         for table in TABLES:
             await deployment.sql(f"OPTIMIZE TABLE footfall.{table} FINAL")
 
