@@ -70,8 +70,8 @@ class Counts(NamedTuple):
     of_other_events: int = 0
     """Rows of another event than the ledger has there."""
     few_of_other_events: Sequence[int] = ()
-    both: int = 0
-    """Events that are dead letters too."""
+    once_refused: int = 0
+    """Events of which there is a dead letter too, which another version wrote."""
 
 
 class Lost(NamedTuple):

@@ -22,7 +22,7 @@ class Kind(StrEnum):
     HOLE = "hole_in_ledger"
     """Offsets that no ledger row covers, though later ones, or rows, are there."""
     CONTRADICTION = "contradiction"
-    """A ledger row whose sums do not add up, or an offset of which two things are said."""
+    """A ledger row whose sums do not add up, or an offset that was read and was not there to be."""
     LOST_ROW = "lost_row"
     """An event of the ledger that has neither its row nor an earlier copy."""
     LOST_DEAD_LETTER = "lost_dead_letter"
@@ -104,6 +104,8 @@ class Report:
     """Intervals and days to which rows were added just now: not compared."""
     cut_off: int = 0
     """Rows of a write that was cut off when its topic was deleted: counted, and in no ledger row."""
+    once_refused: int = 0
+    """Events that another version of Footfall refused: their dead letters are still there, and count nowhere."""
     findings: list[Finding] = field(default_factory=list)
     repairs: list[str] = field(default_factory=list)
     """What was mended before, and what could not be."""
@@ -147,6 +149,10 @@ def summary(report: Report) -> str:
             lines.append(f"{missing:,} offsets were not there to be read ({reason}): {lost}.")
     if report.cut_off:
         lines.append(f"{report.cut_off:,} rows are of a write that was cut off when its topic was deleted.")
+    if report.once_refused:
+        lines.append(
+            f"{report.once_refused:,} of the events were dead letters to another version of Footfall."
+        )
     if report.under_way:
         lines.append(f"{report.under_way:,} intervals were not compared: rows still come in for them.")
     waiting = [sums.waiting for sums in report.topics.values() if sums.waiting]
@@ -184,6 +190,7 @@ def as_json(report: Report) -> str:
         "days": report.days,
         "under_way": report.under_way,
         "cut_off": report.cut_off,
+        "once_refused": report.once_refused,
         "topics": report.topics,
         "findings": [
             {"kind": one.kind, "where": one.where, "count": one.count, "detail": one.detail}

@@ -1,7 +1,7 @@
 -- Offset by offset, what the ledger, raw rows and dead letters say of some ranges of partitions: how many are events, dead
 -- letters, events without a row of their own (a copy, or lost), rows that the ledger does not know at their offset, rows of
--- another event than the ledger's; and a few of the wrong ones. In the ranges `kept` the ledger lists no events, and rows may be
--- there all the same.
+-- another event than the ledger's, and a few of the wrong ones; and how many events have a dead letter too. In the ranges
+-- `kept` the ledger lists no events, and rows may be there all the same.
 -- Reads the ledger's rows of these ranges, the source columns of all raw rows, and the keys of those in the ranges.
 WITH ranges AS
 (
@@ -15,7 +15,7 @@ SELECT
     countIf(is_event AND NOT is_row),
     countIf(is_without_event), groupArraySortedIf({few:UInt32})(offset, is_without_event),
     countIf(is_of_another_event), groupArraySortedIf({few:UInt32})(offset, is_of_another_event),
-    countIf(is_both)
+    countIf(is_once_refused)
 FROM
 (
     SELECT
@@ -24,7 +24,7 @@ FROM
         groupBitOr(side) AS sides,
         bitTest(sides, 0) AS is_event,
         bitTest(sides, 1) AS is_row,
-        is_event AND bitTest(sides, 2) AS is_both,
+        is_event AND bitTest(sides, 2) AS is_once_refused,
         NOT is_event AND arrayExists(one -> one.1 = n AND offset >= one.2 AND offset < one.3, {kept:Array(Tuple(UInt32, UInt64, UInt64))}) AS is_kept,
         bitTest(sides, 2) AND NOT is_event AND NOT is_kept AS is_letter,
         is_row AND NOT is_event AND NOT is_kept AS is_without_event,

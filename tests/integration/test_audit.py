@@ -16,11 +16,14 @@ from typing import Any, cast
 
 import pytest
 
-from clickhouse import ledger
+from clickhouse import analytics, dead_letters, ledger
 from clickhouse.client import Store, StoreAddress, connect
-from pipeline import audit, repair
+from pipeline import audit, flow, repair
 from pipeline.audit import Auditor
 from pipeline.audit_report import Kind, Report, as_json, summary, verdict
+from pipeline.config import Settings
+from pipeline.dead_letters import Judge, Outlook, selection
+from pipeline.decode import Event, MalformedEvent, decode
 from pipeline.errors import Unavailable
 from pipeline.flow import Flow
 from pipeline.geography import Geography
@@ -28,6 +31,7 @@ from pipeline.repair import MANY, Repairer
 from pipeline.seal import seal
 from pipeline.sink import Sink
 from pipeline.topics import BrokerConnection, TopicLog
+from schemas.dead_letter import Reason
 from schemas.gap import GapReason
 from schemas.topics import Topic
 from tests.builders import EPOCH, FakeAssignment, FakeRecord, event
@@ -392,6 +396,59 @@ def test_rows_of_a_write_that_its_topics_deletion_cut_off_count_at_once(
     deployed(scenario)
 
 
+@pytest.mark.parametrize(
+    ("ago_ms", "put_back_to"), [(0, 0), (3 * 3_600_000, 1)], ids=["open, all again", "sealed, from there on"]
+)
+def test_a_dead_letter_that_was_replayed_and_whose_offset_a_newer_version_consumes_again_counts_once(
+    deployed: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch, ago_ms: int, put_back_to: int
+) -> None:
+    def older(topic: Topic, value: bytes | None, record_ms: int) -> tuple[Event, int]:
+        decoded = decode(topic, value, record_ms)
+        if decoded[0].event_id == "new":
+            raise MalformedEvent(Reason.WRONG_TYPE, "event_id")
+        return decoded
+
+    async def scenario(deployment: Deployment) -> None:
+        store = deployment.store
+        now_ms = int(await ledger.now_ms(store))
+        values = [event(event_id=name, event_time=now_ms - ago_ms) for name in ("before", "new", "after")]
+        records = [FakeRecord(offset=n, value=value, timestamp=now_ms) for n, value in enumerate(values)]
+        span = analytics.Span(bot_id="bot", start_ms=now_ms - DAY_MS, end_ms=now_ms + 1)
+
+        async def counted() -> int:
+            """What an answer says."""
+            await deployment.seal()
+            sealed_until = (await analytics.freshness(store))[REQUESTS].provisional_from_ms
+            totals = await analytics.request_totals(store, span, {}, sealed_until_ms=sealed_until or 0)
+            return totals.requests
+
+        monkeypatch.setattr(flow, "decode", older)
+        for record in records:
+            await deployment.consume(REQUESTS, {0: [record]})
+        assert await counted() == 2
+        monkeypatch.setattr(flow, "decode", decode)
+        [[letter]] = [page async for page in dead_letters.find(store, selection(Settings(broker="fake:1")))]
+        [accepted] = await Judge(store, prefix="").judged([letter])
+        assert accepted.outlook is Outlook.ACCEPTED
+        records.append(FakeRecord(offset=3, value=accepted.contents.value, timestamp=now_ms + 1000))
+        await deployment.consume(REQUESTS, {0: records[3:]})
+        assert await counted() == 3
+        assert (await deployment.audit()).findings == []
+
+        await deployment.sql(f"ALTER TABLE footfall.ledger DELETE WHERE next_offset > {put_back_to}")
+        await deployment.consume(REQUESTS, {0: records})
+        assert await counted() == 3
+        report = await deployment.audit()
+        assert report.findings == []
+        sums = report.topics[REQUESTS]
+        assert (sums.offsets, sums.rows, sums.duplicates, sums.dead_letters) == (4, 3, 1, 0)
+        assert "1 of the events were dead letters to another version" in summary(report)
+        [judged] = await Judge(store, prefix="").judged([letter])
+        assert judged.outlook is Outlook.COUNTED
+
+    deployed(scenario)
+
+
 async def _write_row_alone(
     deployment: Deployment, topic: Topic, *, offset: int, ago_ms: int = 3 * 3_600_000
 ) -> None:
@@ -710,16 +767,6 @@ SABOTAGE = [
         ],
         kinds={Kind.LOST_DEAD_LETTER},
         names="lost_dead_letter in token_usages/0: 1: offsets are neither event nor dead letter nor gap: 28",
-    ),
-    Sabotage(
-        name="an event is a dead letter too",
-        statements=[
-            "INSERT INTO footfall.dead_letters (topic, epoch, partition, offset, reason) "
-            "SELECT topic, epoch, 1, 30, 'empty' FROM footfall.ledger WHERE topic = 'bot_requests' LIMIT 1"
-        ],
-        kinds={Kind.CONTRADICTION},
-        names="contradiction in bot_requests/1: 1: offsets are an event and a dead letter at once",
-        can_be_mended=False,
     ),
     Sabotage(
         name="a cell has no rows behind it",
