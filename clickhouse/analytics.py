@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Final, Literal
 
-from clickhouse.client import Parameters, Store, StoreError, sql
+from clickhouse.client import Parameters, Settings, Store, StoreError, sql
 from schemas.event import MAX_EVENT_MS, MIN_EVENT_MS
 from schemas.rollup import DAY_MS, INTERVAL_MS
 from schemas.topics import Topic
@@ -266,14 +266,19 @@ class DayCounts:
 
 
 async def _rows(
-    store: Store, query: str, parameters: Parameters, *, within: timedelta | None = None
+    store: Store,
+    query: str,
+    parameters: Parameters,
+    *,
+    within: timedelta | None = None,
+    settings: Settings | None = None,
 ) -> list[tuple[Any, ...]]:
     """All rows of an answer. Raises StoreError, also where none has come in time: then the store is told to stop."""
     limit = within or LONGEST
-    settings = {**_READ, "max_execution_time": limit.total_seconds()}
+    all_settings = {**_READ, **(settings or {}), "max_execution_time": limit.total_seconds()}
     try:
         async with asyncio.timeout((limit + _LATE).total_seconds()):
-            return await store.rows(query, parameters, settings)
+            return await store.rows(query, parameters, all_settings)
     except TimeoutError:
         code = 0 if within else _TIMEOUT_EXCEEDED
         raise StoreError(f"no answer within {limit.total_seconds():.0f} s", code) from None
@@ -465,10 +470,12 @@ async def rows(
     """The newest rows that come after the position `before`, by (event time, event_id) descending."""
     time, event_id = before or (span.end_ms, "")
     position = {"before_time": _time(time), "before_id": event_id, "limit": limit}
+    # Without filters the next rows of the key are the answer: a second thread takes longer to begin than to help.
+    settings = None if any(filters.values()) else {"max_threads": 1}
 
     async def since(start_ms: int) -> list[tuple[Any, ...]]:
         query, parameters = _filtered(_ROWS[topic], replace(span, start_ms=start_ms), filters)
-        return await _rows(store, query, {**parameters, **position})
+        return await _rows(store, query, {**parameters, **position}, settings=settings)
 
     # The store looks into every part of a table that may hold such rows: of a week these are few.
     lately_ms = max(span.start_ms, time - _LATELY_MS)

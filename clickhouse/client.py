@@ -31,6 +31,8 @@ _ADVICE = (
     "The store does not let us in: check --clickhouse-user, --clickhouse-password-file and the user's grants."
 )
 
+_HEADING = re.compile(r"\A(?:--.*\n)+")
+
 Parameters = Mapping[str, object]
 Settings = Mapping[str, object]
 Row = Sequence[Any]
@@ -93,8 +95,9 @@ def store_errors() -> Iterator[None]:
 
 @cache
 def sql(name: str) -> str:
-    """Text of `queries/<name>.sql`."""
-    return files("clickhouse").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
+    """Text of `queries/<name>.sql` below its heading, which the driver would walk through with each question."""
+    text = files("clickhouse").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
+    return _HEADING.sub("", text)
 
 
 class Store:

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from clickhouse import analytics
-from clickhouse.client import StoreError
+from clickhouse.client import StoreError, sql
 from pipeline.config import Settings
 from pipeline.web.app import create_app
 
@@ -31,9 +31,9 @@ class FakeStore:
 
     async def rows(self, query: str, parameters: object, settings: Mapping[str, object]) -> Sequence[Any]:
         self.settings.append(settings)
-        if "Whether a bot" in query:
+        if query == sql("is_known_bot"):
             return [(1,)]
-        if "How fresh" in query or "came late" in query:
+        if query in (sql("freshness"), sql("day_counts")):
             return []
         self.began.set()
         try:
