@@ -263,6 +263,8 @@ class Auditor:
     async def _check_outside(self, topic: Topic, chains: Sequence[Chain]) -> None:
         """Rows before, behind or outside what the ledger covers; those behind may be under way."""
         held = await audit.sources(self._store, topic)
+        # What these rows are of has been written by then, in all partitions.
+        deadline = time.monotonic() + FLUSH_PATIENCE_SECONDS
         covered = {chain.source: chain for chain in chains}
         for source, rows in held.items():
             chain = covered.get(source)
@@ -280,10 +282,10 @@ class Auditor:
                 continue
             behind = chain.next if chain is not None else 0
             if rows.greatest >= behind:
-                await self._check_behind(topic, Range(source, behind, rows.greatest + 1))
+                await self._check_behind(topic, Range(source, behind, rows.greatest + 1), deadline)
 
-    async def _check_behind(self, topic: Topic, outside: Range) -> None:
-        """Rows that lie behind what the ledger covers: under way, cut off, or foreign."""
+    async def _check_behind(self, topic: Topic, outside: Range, deadline: float) -> None:
+        """Rows that lie behind what the ledger covers: under way until the deadline, cut off, or foreign."""
         source = outside.source
         log_ = self._log_of(source)
         if log_ is not None and outside.next > log_[1]:
@@ -295,16 +297,18 @@ class Auditor:
                 why = f"rows of offsets that the broker has not given out (its log ends at {log_[1]:,})"
                 self._find_behind(Kind.FOREIGN_ROW, source, found, why)
             outside = Range(source, outside.first, strange.first)
-        deadline = time.monotonic() + FLUSH_PATIENCE_SECONDS
+        is_over = False
         while (found := await audit.beyond(self._store, topic, outside)).rows:
             kind, why = self._judge_behind(found, outside)
             if kind is None:
                 self._report.cut_off += found.rows
                 return
-            if kind is not Kind.BEYOND_LEDGER or time.monotonic() > deadline:
+            if kind is not Kind.BEYOND_LEDGER or is_over:
                 self._find_behind(kind, source, found, why)
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            is_over = time.monotonic() > deadline
+            if not is_over:
+                await asyncio.sleep(LOOK_SECONDS)
             reached = {chain.source: chain.next for chain in await audit.chains(self._store, since_ms=0)}
             # What a flush has come to the end of meanwhile is covered.
             outside = Range(source, max(outside.first, reached.get(source, 0)), outside.next)

@@ -489,6 +489,30 @@ def test_rows_of_a_flush_under_way_are_no_fault(
     deployed(scenario)
 
 
+def test_flushes_of_all_partitions_are_waited_for_together(
+    deployed: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(deployment: Deployment) -> None:
+        await deployment.fill()
+        monkeypatch.setattr(audit, "FLUSH_PATIENCE_SECONDS", 4.0)
+        # Of the last flush of three partitions there is no ledger row; of one it comes while the first is waited for.
+        await deployment.sql(
+            "ALTER TABLE footfall.ledger DELETE WHERE topic = 'bot_feedback' AND next_offset IN (5, 62)"
+        )
+        began = time.monotonic()
+        auditing = asyncio.create_task(deployment.audit())
+        await asyncio.sleep(1)
+        await deployment.sql(
+            """INSERT INTO footfall.ledger SELECT * FROM filled.ledger
+            WHERE topic = 'bot_feedback' AND partition = 1 AND next_offset = 62"""
+        )
+        report = await auditing
+        assert found(report) == [(Kind.BEYOND_LEDGER, f"bot_feedback/{p} of life {EPOCH}") for p in (0, 2)]
+        assert time.monotonic() - began < 2 * 4
+
+    deployed(scenario)
+
+
 def test_rows_of_a_flush_that_was_cut_off_are_named_until_a_worker_has_finished_it(
     deployed: Callable[[Scenario], None],
 ) -> None:
