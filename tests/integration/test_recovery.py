@@ -13,6 +13,7 @@ import pytest
 
 from schemas.topics import Topic
 from tests.agreement import Agreement
+from tests.footfall import Footfall, footfall
 from tests.geo import write_geo_database
 from tests.kafka import Kafka
 from tests.oracle import DAY, Oracle, text
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.embedded]
 pytest.importorskip("chdb")
 
 RESTART = 70
+AT_ONCE = "SETTINGS mutations_sync = 2"
 AWAY_SECONDS = 10
 """How long the store is away at least: several retries of a flush."""
 PUBLISHING_SECONDS = 120
@@ -268,6 +270,56 @@ def test_a_store_restored_to_an_older_state_is_noticed_and_filled_up_from_kafka(
     assert "the store was restored to an older state" in worker.process.log
     assert recovery.worker is not worker
     recovery.check("restored")
+
+
+def test_what_was_done_to_the_store_is_mended_beside_a_live_worker_and_counts_once(
+    recovery: Recovery,
+) -> None:
+    stack, worker, requests = recovery.stack, recovery.worker, recovery.stack.topic(Topic.BOT_REQUESTS)
+    [began] = stack.sql("SELECT toString(now64(3, 'UTC')) AS at")
+    with recovery.publishing("mended", requests=200):
+        time.sleep(1.5)  # so that it takes several flushes
+    stack.wait_until_visible("mended: b")
+    for table in (Topic.BOT_REQUESTS, Topic.TOKEN_USAGES):
+        # As if it had been a while ago: what came within a minute may be sealed just now, and an audit waits for it.
+        stack.command(
+            f"""ALTER TABLE footfall.{table} UPDATE ingested_at = ingested_at - INTERVAL 10 MINUTE
+            WHERE startsWith(bot_id, 'mended') {AT_ONCE}"""
+        )
+    # A row of the ledger in the middle, and rows after it: all of one partition, so one position is put back.
+    [entry] = stack.sql(
+        """SELECT partition, next_offset
+        FROM (SELECT partition, next_offset, max(next_offset) OVER (PARTITION BY partition) AS last
+              FROM footfall.ledger
+              WHERE topic = {topic:String} AND written_at >= {began:DateTime64(3, 'UTC')})
+        WHERE next_offset < last ORDER BY last - next_offset DESC LIMIT 1""",
+        topic=requests,
+        began=began["at"],
+    )
+    partition, reached = entry["partition"], entry["next_offset"]
+    for statement in (
+        f"""ALTER TABLE footfall.ledger DELETE
+        WHERE topic = '{requests}' AND partition = {partition} AND next_offset = {reached} {AT_ONCE}""",
+        f"""ALTER TABLE footfall.bot_requests DELETE
+        WHERE source_partition = {partition} AND source_offset >= {reached} AND source_offset % 2 = 0 {AT_ONCE}""",
+        """INSERT INTO footfall.token_usages_15m SELECT * REPLACE (usages * 2 AS usages, version + 1 AS version)
+        FROM footfall.token_usages_15m FINAL WHERE startsWith(bot_id, 'mended') ORDER BY interval_start LIMIT 1""",
+    ):
+        stack.command(statement)
+    done = footfall("audit", environment=stack.environment)
+    assert done.returncode == 1, done.stderr
+    where = f"in {requests}/{partition}: "
+    for found in (f"hole_in_ledger {where}", f"lost_row {where}", "wrong_rollup in token_usages 15m "):
+        assert found in done.stdout
+    with Footfall(stack.data.parent / "repair", "audit", "--repair", environment=stack.environment) as repair:
+        assert worker.process.process.wait(30) == RESTART
+        assert recovery.worker is not worker
+        assert repair.process.wait(60) == 1
+    assert f"\nPut back: {requests}/{partition} to " in repair.out
+    assert "\nMended: sealed 1 of token_usages 15m " in repair.out
+    assert repair.out.splitlines()[-1].startswith("Not clean yet: something was put back.")
+    recovery.check("mended")
+    assert stack.run("audit").splitlines()[-1].startswith("Clean: ")
 
 
 def test_the_whole_topic_consumed_again_leaves_every_answer_byte_identical(recovery: Recovery) -> None:
