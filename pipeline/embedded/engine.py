@@ -379,12 +379,15 @@ def _server_config(users: Path) -> str:
 def _users_config() -> str:
     # No grant on files, URLs, other sources, nor on engines that keep their data elsewhere.
     # async_insert is off: what was answered is stored, not queued.
+    # Small inserts make new parts all the time, and the cache of what conditions find in which part forgets none
+    # that are gone: 40 MB in an hour and a half, 270 at its limit, and no question was faster.
     engines = "".join(f"<query>GRANT TABLE ENGINE ON {engine}</query>" for engine in _TABLE_ENGINES)
     return f"""<clickhouse>
   <profiles><default>
     <async_insert>0</async_insert>
     <implicit_select>0</implicit_select>
     <log_queries>0</log_queries>
+    <use_query_condition_cache>0</use_query_condition_cache>
     <max_memory_usage>{_memory_budget() // 2}</max_memory_usage>
   </default></profiles>
   <quotas><default/></quotas>

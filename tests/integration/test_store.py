@@ -347,6 +347,19 @@ def test_an_insert_whose_write_fails_is_refused_and_stores_nothing(
         store.ask("DROP TABLE footfall.refusing")
 
 
+def test_what_a_condition_found_in_parts_is_not_remembered_beyond_them(store: Store) -> None:
+    store.ask("CREATE TABLE footfall.parted (n UInt32) ENGINE = MergeTree ORDER BY n")
+    try:
+        for _ in range(3):
+            store.ask("INSERT INTO footfall.parted VALUES (1)")
+            assert store.ask("SELECT count() FROM footfall.parted WHERE sipHash64(n) = 0") == "0"
+        assert (
+            store.ask("SELECT value FROM system.metrics WHERE metric = 'QueryConditionCacheEntries'") == "0"
+        )
+    finally:
+        store.ask("DROP TABLE footfall.parted")
+
+
 def test_a_body_above_the_limit_is_refused_before_it_is_sent(store: Store) -> None:
     with socket.create_connection(("127.0.0.1", store.port)) as connection:
         head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MAX_BODY_BYTES + 1}\r\n\r\n"
