@@ -159,7 +159,7 @@ class Agreement:
         of_usages = bool(set(filters) & set(TOKEN_FILTERS))
         assert bool(data.pop("unfiltered")) == (of_requests or of_usages)
         expected = self._oracle.summary(range_.bot, range_.start, range_.end, range_.tz, filters)
-        assert data == expected, (range_, filters)
+        assert data == expected, (range_, filters, data, expected)
 
     def request_series(self, range_: Range, filters: Filters, interval: str | None = None) -> None:
         self._series("requests/timeseries", self._oracle.request_series, range_, filters, interval)
