@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from clickhouse import ledger
@@ -19,6 +20,9 @@ from pipeline.errors import RestartNeeded
 from pipeline.insist import Insistence
 from schemas.dead_letter import DeadLetter
 from schemas.topics import Topic
+
+QUICK_SECONDS = 2.0
+"""In less time nobody puts a store back to an older state without an insert failing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class Sink:
     async def flush(self, flush: Flush) -> None:
         """Make everything in `flush` durable. Raises Abandoned, or RestartNeeded when the ledger has moved."""
         store, topic, origin = self._store, flush.topic, flush.origin
-        failures = self.insist.failures
+        failures, began = self.insist.failures, monotonic()
         before_the_ledger: list[Callable[[], Awaitable[None]]] = []
 
         # 1. Dead letters: the key is where each came from, so a repeat replaces itself.
@@ -73,9 +77,9 @@ class Sink:
 
         # 4. The ledger: from here on nobody reads these records again. Last, so that everything before it is durable.
         async def enter() -> None:
-            if self.insist.failures != failures:
-                # A store that was away may have come back in an older state, without rows that it had taken. What it
-                # still has it knows by its token.
+            if self.insist.failures != failures or monotonic() - began > QUICK_SECONDS:
+                # A store that was away, perhaps while this process was paused, may have come back in an older state,
+                # without rows that it had taken. What it still has it knows by its token.
                 for effect in before_the_ledger:
                     await effect()
             if await self._still_to_be_written(flush):

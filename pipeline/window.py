@@ -3,7 +3,8 @@
 Pure. Intervals are tumbling windows of 15 minutes, `[start, end)`, by `event_time`. One is open until two minutes
 after its end; events of one that is not open go to raw rows alone, and the sealer counts them.
 
-A cell is fenced by the last offset it has seen, so that records consumed again change nothing.
+A cell is fenced by the last offset it has seen, so that records consumed again change no count; to its sets they may be
+added as often as they come.
 
 Memory is bounded. A cell for which there is no room is closed: it counts nothing, and the sealer counts its interval at
 every touch. Where there is no room for closed cells either, the interval is taken for one that is not open.
@@ -74,6 +75,9 @@ class Cell(Protocol):
     def add(self, row: Row) -> int:
         """Count one row. By how many values its size has grown."""
 
+    def add_members(self, row: Row) -> None:
+        """Have the sets alone gain what a row that is counted brings."""
+
     def snapshot(self, *, is_closed: bool = False) -> tuple[Any, ...]:
         """What is written: its last offset, other numbers, the maps of its dimensions, and whether it is closed."""
 
@@ -114,6 +118,11 @@ class RequestCell:
         before, self.size = self.size, len(endpoints) + len(countries) + len(browsers) + len(client_classes)
         return self.size - before
 
+    def add_members(self, row: Row) -> None:
+        _, ip, chat, *_ = _of_request(row)
+        self.ips.add(ip)
+        self.chats.add(chat)
+
     def snapshot(self, *, is_closed: bool = False) -> tuple[Any, ...]:
         return (self.last_offset, self.requests, self.last_request_ms, *self.dimensions, int(is_closed))
 
@@ -143,6 +152,9 @@ class TokenCell:
             counts[2] += output_tokens
         before, self.size = self.size, len(self.by_source) + len(self.by_model)
         return self.size - before
+
+    def add_members(self, row: Row) -> None:
+        pass
 
     def snapshot(self, *, is_closed: bool = False) -> tuple[Any, ...]:
         by_dimension = [
@@ -237,7 +249,13 @@ class Window:
             else:
                 return False
         self._touched.add(key)
-        if cell is None or offset <= cell.last_offset:
+        if cell is None:
+            return True
+        if offset <= cell.last_offset:
+            if not is_duplicate:
+                # What its sets gained before may be gone: a store that was put back to an older state may have taken
+                # this cell's next snapshot since, which has all counts, and of its sets only what was new.
+                cell.add_members(row)
             return True
         cell.last_offset = offset  # a duplicate's too: a cell that holds nothing else has to have one
         if not is_duplicate:

@@ -59,6 +59,7 @@ class ModelStore:
         self.remembers_tokens = True
         """Whether deduplication tokens help; they do for the last 1,000 blocks of a table."""
         self._tokens: set[tuple[str, str]] = set()
+        self._copy: tuple[dict[str, list[Row]], set[tuple[str, str]]] | None = None
         self._answers: dict[str, Callable[[Parameters], list[tuple[Any, ...]]]] = {
             sql("ledger_positions"): self._ledger_positions,
             sql("unread_of_other_epochs"): lambda _: self.unread,
@@ -159,6 +160,20 @@ class ModelStore:
             ]
         for tier in ("15m", "1d"):
             self.tables[f"footfall.bot_requests_{tier}"] = list(self.rollups(tier).values())
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether there is an earlier state to go back to."""
+        return self._copy is not None
+
+    def keep_copy(self) -> None:
+        """Remember the state that it is in."""
+        self._copy = {name: [*rows] for name, rows in self.tables.items()}, {*self._tokens}
+
+    def go_back_to_copy(self) -> None:
+        """As when a backup is restored."""
+        tables, tokens = self._copy or ({}, set())
+        self.tables, self._tokens = {name: [*rows] for name, rows in tables.items()}, {*tokens}
 
     # --- what holds, of what is there
 

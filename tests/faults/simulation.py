@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
+from time import monotonic
 from types import coroutine
 from typing import Any, cast
 
 from clickhouse.client import Store, StoreError
-from pipeline import flow, insist
+from pipeline import flow, insist, sink
 from pipeline import seal as sealer
 from pipeline.errors import RestartNeeded
 from pipeline.insist import Abandoned
@@ -41,6 +42,10 @@ AHEAD = 15 * MINUTE
 GUARD = 45 * SECOND
 """A row becomes readable within this of being stamped, or it may not be sealed: what the pipeline promises."""
 SLOWEST_INSERT = 40 * SECOND
+PUT_BACK = SECOND // 2
+"""How long it takes to put a store back to an older state, at the least."""
+PAUSED = 3 * SECOND
+"""How long a process has been paused, at the least, that has not noticed it."""
 PAUSES = tuple(int(1000 * seconds) for seconds in (0.7, 3, 3, 20, 20, 50, 240, 1020))
 BEGIN_MS = int(datetime(2026, 1, 5, 23, 20, tzinfo=UTC).timestamp()) * 1000
 
@@ -49,8 +54,10 @@ WEIGHTS = (
     | {"work": 50, "wake": 10, "seal": 6, "append": 10, "pass time": 7},
     dict.fromkeys(("crash", "land", "kill sealer", "wake", "merge"), 2)
     | {"work": 35, "seal": 30, "append": 12, "pass time": 13},
+    dict.fromkeys(("crash", "rebalance", "wake"), 2)
+    | {"work": 46, "append": 18, "copy": 5, "restore": 7, "seal": 10, "pass time": 6},
 )
-"""How often what happens, to workers for the most part, or to sealers."""
+"""How often what happens: to workers for the most part, to sealers, or to the store."""
 ACTIONS = tuple([action for action, weight in weights.items() for _ in range(weight)] for weights in WEIGHTS)
 
 Key = tuple[str, int]
@@ -195,6 +202,9 @@ class Task:
     """What it waits for."""
     is_applied: bool = False
     """Whether the store has done that already, and only the reply is on its way."""
+    is_cut_off: bool = False
+    """Whether no reply will come."""
+    began_us: int
     result: Any = None
 
 
@@ -302,7 +312,7 @@ class Schedule:
                 event_id=event_id,
                 endpoint=random.choice(("api", "widget")),
                 ip=random.choice(("", "192.0.2.1", "192.0.2.2")),
-                chat=random.choice(("", "c")),
+                chat=random.choice(("", "c", f"c{offset}")),
                 partition=partition,
                 offset=offset,
                 record_ms=record_ms,
@@ -360,7 +370,7 @@ class Schedule:
 
     def _leave(self, task: Task) -> None:
         """Nobody waits for it any more; what it asked of the store may have been done, may yet be, or never will."""
-        if task.request is not None and task.request is not QUESTION and not task.is_applied:
+        if task.request not in (None, QUESTION) and not (task.is_applied or task.is_cut_off):
             chance = self.chance()
             if chance < 0.3:
                 self._apply(task.request)
@@ -399,7 +409,7 @@ class Schedule:
         return True
 
     def _begin(self, process: Process, what: str, steps: Coroutine[Any, None, Any]) -> None:
-        process.task = Task(name=f"{process.name} {what}", steps=steps)
+        process.task = Task(name=f"{process.name} {what}", steps=steps, began_us=self._now_us)
         self._go_on_with(process)
 
     def _go_on_with(self, process: Process) -> None:
@@ -448,7 +458,9 @@ class Schedule:
     def _step(self, task: Task) -> bool:
         """Let the store do what the task waits for, or not, and let the task go on. True: it has ended."""
         request, error = task.request, None
-        if request is not None:
+        if task.is_cut_off:
+            task.is_cut_off, error = False, StoreError("away")
+        elif request is not None:
             chance = self.chance()
             if chance > 0.85 and self.is_faulty:
                 if chance < 0.92:
@@ -476,6 +488,25 @@ class Schedule:
             return True
         return False
 
+    def restore(self) -> None:
+        """Put the store back to what it was when it was copied.
+
+        Connections break: nothing lands any more that was asked of the later one. Of its replies some are read, where
+        they had arrived and the process was paused since; but not in a flush that has taken long already, which writes
+        everything again once and no more.
+        """
+        self.note("store restored")
+        self.store.go_back_to_copy()
+        before_us, was_paused = self._now_us, self.chance() < 0.5
+        self.pass_time(PAUSED if was_paused else PUT_BACK)
+        self.in_flight.clear()
+        tasks = [process.task for process in (*self.processes, *self.zombies) if process.task]
+        for task in (*tasks, *self.passes):
+            if task.request is not None:
+                is_quick = before_us - task.began_us < SECOND * 1000
+                has_reply = task.is_applied and task.request is not QUESTION
+                task.is_cut_off = not (was_paused and is_quick and has_reply)
+
     # --- the sealer
 
     def seal(self, number: int) -> None:
@@ -483,7 +514,7 @@ class Schedule:
         if number >= len(self.passes):
             self.note("seal")
             steps = sealer.seal(cast(Store, self.store), REQUESTS, partitions=len(self.log))
-            self.passes.append(Task(name="sealer", steps=steps))
+            self.passes.append(Task(name="sealer", steps=steps, began_us=self._now_us))
             number = -1
         task = self.passes[number]
         turns = self.random.choice((1, 1, 20))
@@ -510,6 +541,7 @@ class Schedule:
         """All of it. Raises Discrepancy."""
         random = self.random
         flow.Budget = partial(Budget, **self.room)
+        sink.monotonic = lambda: self._now_us / 1e6
         for _ in range(random.randrange(1, 4)):
             self.append()
         self.rebalance()
@@ -546,6 +578,11 @@ class Schedule:
         elif action == "merge" and self.merges:
             self.note("merge")
             self.store.merge()
+        elif action == "copy":
+            self.note("store copied")
+            self.store.keep_copy()
+        elif action == "restore" and self.store.has_copy:
+            self.restore()
 
     def _bury(self, zombie: Process) -> None:
         if zombie in self.zombies and zombie.task is None:
@@ -641,9 +678,8 @@ class Schedule:
     def _sealed_anew(self) -> int:
         """A pass that nothing disturbs; before when intervals were due."""
         due_before = (self.now_ms - GRACE) // INTERVAL * INTERVAL
-        task = Task(
-            name="sealer", steps=sealer.seal(cast(Store, self.store), REQUESTS, partitions=len(self.log))
-        )
+        steps = sealer.seal(cast(Store, self.store), REQUESTS, partitions=len(self.log))
+        task = Task(name="sealer", steps=steps, began_us=self._now_us)
         while not self._step(task):
             pass
         return due_before
@@ -682,7 +718,8 @@ def simulated() -> Iterator[None]:
     try:
         yield
     finally:
-        insist.FIRST_PAUSE_SECONDS, sealer.MAX_INTERVALS, flow.Budget = pause, most, Budget
+        insist.FIRST_PAUSE_SECONDS, sealer.MAX_INTERVALS = pause, most
+        flow.Budget, sink.monotonic = Budget, monotonic
         logging.disable(logging.NOTSET)
 
 

@@ -1,4 +1,4 @@
-"""The pipeline's own code under random schedules of crashes, replays, zombies, late events and duplicates.
+"""The pipeline's own code under random schedules: crashes, replays, zombies, restored stores, late and repeated events.
 
 Then again with one defence taken away at a time: each has to be missed within so many schedules.
 """
@@ -35,6 +35,7 @@ FOUND_WITHIN = 30_000
 USUAL = (
     *("crash", "replay", "zombie", "duplicate", "duplicate elsewhere", "late", "beside another", "malformed"),
     *("refused", "reply lost", "timed out", "left in flight", "stalls", "restart", "merge", "sealer dies"),
+    "store restored",
 )
 
 
@@ -117,7 +118,7 @@ def without(name: str, function: Callable[..., Any], edits: Mapping[str, str]) -
     ("edit", "store"),
     [
         without("ledger skip", Flow.decode, {"if record.offset >= state.position": ""}),
-        without("offset fence", Window.add, {"cell is None or offset <= cell.last_offset": "cell is None"}),
+        without("offset fence", Window.add, {"offset <= cell.last_offset": "False"}),
         without(
             "identity memory",
             IdentityMemory.is_duplicate,
@@ -128,7 +129,10 @@ def without(name: str, function: Callable[..., Any], edits: Mapping[str, str]) -
             IdentityMemory.load,
             {"self.is_duplicate(identity, offset)": "pass"},
         ),
+        without("sets gain again", Window.add, {"cell.add_members(row)": "pass"}),
         without("ledger last", Sink.flush, {"# 1. ": f"{LEDGER_WRITTEN}# "}),
+        without("effects again after a failure", Sink.flush, {"self.insist.failures != failures": "False"}),
+        without("effects again after a pause", Sink.flush, {"monotonic() - began > QUICK_SECONDS": "False"}),
         without("look back", seal._seal_due, {"// 1000 - LOOK_BACK_MS": "// 1000"}),
         pytest.param(nullcontext, LastSnapshotHolds, id="newest snapshot"),
         pytest.param(nullcontext, LastRollupHolds, id="greatest version of a rollup"),

@@ -11,7 +11,7 @@ import pytest
 
 from clickhouse.client import Store, StoreError
 from clickhouse.ledger import LedgerEntry
-from pipeline import insist
+from pipeline import insist, sink
 from pipeline.errors import RestartNeeded, Unavailable
 from pipeline.insist import Abandoned
 from pipeline.sink import Flush, Sink
@@ -175,6 +175,35 @@ def test_a_store_that_comes_back_without_what_it_had_taken_gets_it_again(number:
     flushed(store, full_flush())
     for table, rows in straight.tables.items():
         assert sorted(map(repr, store.tables[table])) == sorted(map(repr, rows))
+
+
+@pytest.mark.parametrize("number", range(len(EVERYTHING) - 1))
+def test_a_process_paused_while_the_store_was_put_back_writes_everything_again(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply to an insert had arrived, so that none fails."""
+    clock = iter([0.0, sink.QUICK_SECONDS + 1])
+    monkeypatch.setattr(sink, "monotonic", lambda: next(clock))
+    straight, store = FakeStore(), PutBack(after=number)
+    flushed(store, full_flush())
+    monkeypatch.undo()
+    flushed(straight, full_flush())
+    for table, rows in straight.tables.items():
+        assert sorted(map(repr, store.tables[table])) == sorted(map(repr, rows))
+
+
+class PutBack(FakeStore):
+    """Has forgotten everything after one write."""
+
+    def __init__(self, *, after: int) -> None:
+        super().__init__()
+        self._after = after
+
+    async def serve(self, request: Request) -> None:
+        await super().serve(request)
+        if len(self.writes) == self._after + 1:
+            self.tables.clear()
+            self._tokens.clear()
 
 
 class Restored(FakeStore):

@@ -173,6 +173,21 @@ def test_crashes_and_replays_change_no_count(log: Log, data: st.DataObject) -> N
     assert store.members == plain_members(log)
 
 
+def test_sets_gain_again_what_a_store_put_back_to_an_older_state_has_lost() -> None:
+    """The worker before had written its sets, and wrote once more before it noticed: all counts, and what was new."""
+    before, store = Window(RequestCell, Budget()), CellStore()
+    before.add(request(ip="192.0.2.1", chat_id="lost"), 0, is_duplicate=False)
+    CellStore().write(before)  # into what is not there any more
+    before.add(request(ip="192.0.2.2"), 1, is_duplicate=False)
+    store.write(before)
+    after = store.window()
+    after.add(request(ip="192.0.2.1", chat_id="lost"), 0, is_duplicate=False)
+    after.add(request(ip="192.0.2.3", chat_id="of a copy"), 1, is_duplicate=True)
+    store.write(after)
+    assert store.snapshots["bot", START][:2] == (1, 2)
+    assert store.members["bot", START] == ({"192.0.2.1", "192.0.2.2"}, {"lost"})
+
+
 def test_an_older_worker_that_writes_late_changes_nothing() -> None:
     store, older = CellStore(), Window(RequestCell, Budget())
     older.add(request(), 0, is_duplicate=False)
