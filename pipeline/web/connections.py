@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -56,6 +56,15 @@ class Fresh:
     def sealed_until_ms(self, topic: Topic) -> int:
         """Before this moment every interval and day of the topic is sealed."""
         return self.by_topic[topic].provisional_from_ms or 0
+
+
+class _Ranked(NamedTuple):
+    """What rankings are asked for; equal questions share an answer."""
+
+    span: Span
+    filters: frozenset[tuple[str, frozenset[str]]]
+    sealed_until_ms: int
+    look: int
 
 
 class Connections:
@@ -119,17 +128,16 @@ class Connections:
         """The most frequent values by dimension, at least as fresh as that. Raises Unavailable, StoreError."""
         chosen = frozenset((column, frozenset(values)) for column, values in filters.items())
         sealed_until_ms = fresh.sealed_until_ms(Topic.BOT_REQUESTS)
-        return await self._rankings.get((span, chosen, sealed_until_ms, fresh.look))
+        return await self._rankings.get(_Ranked(span, chosen, sealed_until_ms, fresh.look))
 
     async def _asked_freshness(self, _: None) -> tuple[int, Mapping[Topic, Freshness]]:
         return next(self._looks), await analytics.freshness(self.store)
 
-    async def _asked_rankings(
-        self, asked: tuple[Span, frozenset[tuple[str, frozenset[str]]], int, int]
-    ) -> Mapping[str, Top]:
-        span, chosen, sealed_until_ms, _ = asked
-        filters = {column: sorted(values) for column, values in chosen}
-        return await analytics.rankings(self.store, span, filters, sealed_until_ms=sealed_until_ms)
+    async def _asked_rankings(self, asked: _Ranked) -> Mapping[str, Top]:
+        filters = {column: sorted(values) for column, values in asked.filters}
+        return await analytics.rankings(
+            self.store, asked.span, filters, sealed_until_ms=asked.sealed_until_ms
+        )
 
     async def _asked_day_counts(self, _: None) -> Mapping[str, DayCounts]:
         return await analytics.day_counts(self.store, [self.topic_prefix + topic for topic in Topic])
