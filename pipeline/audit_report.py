@@ -168,11 +168,13 @@ def summary(report: Report) -> str:
 
 def verdict(report: Report) -> str:
     """The last line."""
-    if report.findings:
-        kinds = Counter(finding.kind for finding in report.findings)
-        return f"Not clean: {', '.join(f'{kind} ({places})' for kind, places in kinds.items())}."
+    kinds = Counter(finding.kind for finding in report.findings)
+    found = ", ".join(f"{kind} ({places})" for kind, places in kinds.items())
     if report.is_waiting:
-        return "Not clean yet: something was put back. Audit again when it has been consumed."
+        until_then = f" Until then: {found}." if found else ""
+        return f"Not clean yet: something was put back. Audit again when it has been consumed.{until_then}"
+    if found:
+        return f"Not clean: {found}."
     if not report.offsets:
         return "Nothing to compare: the ledger has no offsets" + (" since then." if report.since_ms else ".")
     return "Clean: every offset is accounted for, and every rollup says what its rows say."

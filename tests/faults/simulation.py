@@ -205,6 +205,8 @@ class Task:
     is_cut_off: bool = False
     """Whether no reply will come."""
     began_us: int
+    has_failed: bool = False
+    """Whether something that it asked for was not done."""
     result: Any = None
 
 
@@ -481,6 +483,7 @@ class Schedule:
             elif not task.is_applied:
                 self._apply(request)
         task.is_applied = False
+        task.has_failed |= error is not None
         try:
             task.request = task.steps.send(None) if error is None else task.steps.throw(error)
         except StopIteration as end:
@@ -492,8 +495,8 @@ class Schedule:
         """Put the store back to what it was when it was copied.
 
         Connections break: nothing lands any more that was asked of the later one. Of its replies some are read, where
-        they had arrived and the process was paused since; but not in a flush that has taken long already, which writes
-        everything again once and no more.
+        they had arrived and the process was paused since; but not in a flush that has failed or taken long already:
+        it writes everything again once, not twice.
         """
         self.note("store restored")
         self.store.go_back_to_copy()
@@ -503,9 +506,10 @@ class Schedule:
         tasks = [process.task for process in (*self.processes, *self.zombies) if process.task]
         for task in (*tasks, *self.passes):
             if task.request is not None:
-                is_quick = before_us - task.began_us < SECOND * 1000
-                has_reply = task.is_applied and task.request is not QUESTION
-                task.is_cut_off = not (was_paused and is_quick and has_reply)
+                is_straight = not task.has_failed and before_us - task.began_us < SECOND * 1000
+                has_reply = task.request is not QUESTION and (task.is_applied or self.chance() < 0.5)
+                task.is_applied = was_paused and is_straight and has_reply
+                task.is_cut_off = not task.is_applied
 
     # --- the sealer
 
