@@ -57,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(collector.router)
     app.include_router(docs.router)
     app.add_middleware(_Abandonable)
+    app.add_middleware(_Headed)
     app.add_middleware(_Observed)
     return app
 
@@ -97,6 +98,33 @@ class _Abandonable:
         finally:
             for task in (answering, watching):
                 task.cancel()
+
+
+class _Headed:
+    """Answers HEAD with the headers that GET would answer with, and gives the work on the body up."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        is_answered = asyncio.Event()
+
+        async def received() -> Message:
+            await is_answered.wait()
+            return {"type": "http.disconnect"}
+
+        async def sent(message: Message) -> None:
+            if not is_answered.is_set():
+                is_answered.set()
+                await send(message)
+                await send({"type": "http.response.body"})
+
+        got = {**scope, "method": "GET"}
+        await self._app(got, received, sent)
+        scope["route"] = got.get("route")
 
 
 class _Observed:

@@ -22,6 +22,7 @@ _PAGE: Final = b"""<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>Footfall API</title>
+<link rel="icon" href="/static/icon.svg">
 <link rel="stylesheet" href="/api/v1/docs/swagger-ui.css">
 </head>
 <body>
@@ -79,7 +80,7 @@ def _described(app: FastAPI) -> File | None:
 
 
 def description(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI 3.1. What a field gives as its first example is its parameter's."""
+    """OpenAPI 3.1. What is required has an example that fits the others'; what is optional has one in its schema."""
     said = get_openapi(
         title=app.title,
         version=app.version,
@@ -95,7 +96,8 @@ def description(app: FastAPI) -> dict[str, Any]:
         for operation in methods.values():
             operation["responses"].pop("422", None)  # FastAPI's own, which is 400 here
             for parameter in operation.get("parameters", ()):
-                examples = parameter["schema"].pop("examples", None)
-                if examples:
-                    parameter["example"] = examples[0]
+                if parameter.get(
+                    "required"
+                ):  # Swagger UI fills it in; what is optional it would fill in all at once
+                    parameter["example"] = parameter["schema"].pop("examples")[0]
     return said

@@ -8,8 +8,11 @@ from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 
 from pipeline.web.encoding import accepts_gzip
@@ -83,6 +86,19 @@ def _index() -> File | None:
 async def page(request: Request) -> Response:
     """The page; its state is in its address and none of our business."""
     return served(request, _index())
+
+
+@router.get("/bots")
+@router.get("/bots/")
+@router.get("/bots/{bot}")
+@router.get("/bots/{bot}/")
+@router.get("/bots/{bot}/analytics/")
+async def page_near(request: Request, bot: str = "") -> Response:
+    """To the page that is meant."""
+    path = f"/bots/{quote(bot, safe='')}/analytics" if bot else "/"
+    return RedirectResponse(
+        str(URL(path).replace(query=request.url.query)), headers={"Cache-Control": "no-cache"}
+    )
 
 
 @router.get("/static/{name:path}")

@@ -53,7 +53,7 @@ def problem(
     return Response(
         msgspec.json.encode({**body, **members}),
         status,
-        headers=dict(headers or {}),
+        headers={"Cache-Control": "no-store", **(headers or {})},
         media_type="application/problem+json",
     )
 

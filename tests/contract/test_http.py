@@ -292,6 +292,35 @@ def test_an_answer_is_never_kept_by_a_browser_or_proxy(api: Api, path: str) -> N
     assert ask(api, path, **WHOLE).headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("path", ["nope", "bots?limit=x", bot_path("nobody", "summary").removeprefix("/")])
+def test_a_problem_is_never_kept_by_a_browser_or_proxy(api: Api, path: str) -> None:
+    answer = httpx.get(f"{api.url}/api/v1/{path}")
+    assert answer.status_code >= 400
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/static/page.js", "/livez", "/metrics", "/api/v1/openapi.json", "/api/v1/nope"),
+        *(f"/api/v1{bot_path(BOT, path)}" for path in ("summary", "requests/export?format=csv")),
+    ],
+)
+def test_head_says_what_get_would_without_the_body(api: Api, path: str) -> None:
+    got, head = httpx.get(api.url + path), httpx.head(api.url + path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    for name in ("content-type", "cache-control", "etag", "footfall-row-count", "content-security-policy"):
+        assert head.headers.get(name) == got.headers.get(name), name
+
+
+@pytest.mark.parametrize("path", ["/bots/a%26b%20c", "/bots/a%26b%20c/", "/bots/a%26b%20c/analytics/"])
+def test_an_address_near_the_page_leads_to_it(api: Api, path: str) -> None:
+    assert httpx.get(api.url + "/bots?a=b").headers["location"] == "/?a=b"
+    answer = httpx.get(f"{api.url}{path}?range=24h&country=a%26b")
+    assert answer.status_code == 307
+    assert answer.headers["location"] == "/bots/a%26b%20c/analytics?range=24h&country=a%26b"
+
+
 @pytest.mark.parametrize("path", [path for path in OF_A_BOT if not path.endswith("export")])
 def test_an_answer_is_range_data_and_freshness(api: Api, path: str) -> None:
     body = ask(api, path, **WHOLE, tz="Asia/Kathmandu").json()
