@@ -6,15 +6,17 @@ import csv
 import json
 import re
 from datetime import datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from zoneinfo import available_timezones
 
 import pytest
-from playwright.sync_api import Download, Route, expect
+from playwright.sync_api import Browser, Download, Route, expect
 
 from tests.browser.reader import ZONE, Reader
-from tests.browser.site import BUSY, QUIET, SOURCES
+from tests.browser.site import BUSY, QUIET, SOURCES, Site
 
 pytestmark = pytest.mark.browser
 
@@ -415,6 +417,59 @@ def test_an_address_shows_the_same_again_and_back_undoes(reader: Reader) -> None
     assert reader.query == {"range": ["7d"], "tz": [ZONE]}
     expect(reader.page.locator("#range-button")).to_have_text("Last 7 days")
     assert reader.ends()["tz"] == ZONE
+
+
+def test_a_zone_is_found_by_its_name_of_today_a_former_one_and_its_offset(reader: Reader) -> None:
+    reader.open()
+    reader.page.locator("#zone-button").click()
+    field = reader.page.get_by_role("combobox", name="Time zones")
+    found = reader.page.locator("#zone-menu [role=option]").first
+    for written, zone, note in [
+        ("kathmandu", "Asia/Kathmandu", "UTC+05:45"),
+        ("Kolkata", "Asia/Kolkata", "UTC+05:30"),
+        ("calcutta", "Asia/Kolkata", "UTC+05:30"),
+        ("Europe/Kyiv", "Europe/Kyiv", "UTC+0"),
+        ("ho chi minh", "Asia/Ho Chi Minh", "UTC+07:00"),
+        ("yangon", "Asia/Yangon", "UTC+06:30"),
+        ("US/Eastern", "America/New York", "UTC−0"),
+        ("GMT", "UTC", ""),
+        ("utc-9:30", "Pacific/Marquesas", "UTC−09:30"),
+        ("+5:45", "Asia/Kathmandu", "UTC+05:45"),
+    ]:
+        field.fill(written)
+        expect(found.locator(".option-name")).to_have_text(zone)
+        expect(found).to_contain_text(note)
+    reader.doing(lambda: reader.page.keyboard.press("Enter"))
+    assert reader.query["tz"] == ["Asia/Kathmandu"]
+    assert reader.ends()["tz"] == "Asia/Kathmandu"
+
+
+def test_a_zone_has_its_name_of_today_wherever_it_comes_from(
+    browser: Browser, site: Site, reader: Reader
+) -> None:
+    reader.open(query="?tz=Europe/Kiev")
+    assert reader.query["tz"] == ["Europe/Kyiv"]
+    context = browser.new_context(timezone_id="Asia/Calcutta")
+    someone = Reader(context.new_page(), site)
+    someone.open()
+    expect(someone.page.locator("#zone-button")).to_have_text("Asia/Kolkata")
+    assert someone.ends()["tz"] == "Asia/Kolkata"
+    context.close()
+
+
+def test_every_zone_that_the_browser_names_is_one_of_today(reader: Reader) -> None:
+    reader.open()
+    named = reader.page.evaluate(
+        """async () => {
+          const page = document.querySelector('script[type=module]').src;
+          const {zones} = await import(new URL("zones.js", page));
+          return zones("", "UTC").map(({value}) => value);
+        }"""
+    )
+    table = files("tzdata.zoneinfo").joinpath("zone.tab").read_text().splitlines()
+    current = {line.split("\t")[2] for line in table if not line.startswith("#")}
+    assert len(current & {*named}) > 400
+    assert {*named} & (available_timezones() - current) == {"UTC"}
 
 
 def test_a_custom_range_without_times_means_whole_days_of_the_zone(reader: Reader) -> None:

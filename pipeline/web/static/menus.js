@@ -20,8 +20,8 @@ export function hang(menu, button, onOpen = () => {}) {
 const SHOWN = 50;
 
 /**
- * A list with a search field in `menu`. `items(written)` gives [{value, name, note}], of which those are offered that
- * hold every written word; `current()` the value that holds; `pick(value, item)` is told the choice. `open()` runs when it
+ * A list with a search field in `menu`. `items(written)` gives [{value, name, note, also}], of which those are offered that
+ * hold every written word, be it in `also`, which is not shown; `current()` the value that holds; `pick(value, item)` is told the choice. `open()` runs when it
  * opens, `search(written)` when a reader has written something and pauses. `update(text)` draws it again with what `items` gives by then, and says `text` where that is nothing at all.
  */
 export function searchable(menu, button, { label, placeholder = "Search", items, current, pick, open = () => {}, search = () => {} }) {
@@ -51,7 +51,7 @@ export function searchable(menu, button, { label, placeholder = "Search", items,
   const draw = () => {
     const written = field.value.trim();
     const words = written.toLocaleLowerCase().split(/\s+/);
-    const all = items(written).filter(({ value, name }) => words.every((word) => `${name} ${value}`.toLocaleLowerCase().includes(word)));
+    const all = items(written).filter(({ value, name, also = "" }) => words.every((word) => `${name} ${value} ${also}`.toLocaleLowerCase().includes(word)));
     found = all.slice(0, SHOWN);
     list.replaceChildren(
       ...found.map((item, i) => {

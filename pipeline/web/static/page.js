@@ -11,10 +11,11 @@ import { Strip, findings } from "./insights.js";
 import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
 import { LONGEST_RANKING, ranking } from "./rankings.js";
-import { DEFAULT_RANGE, MEASURED, PRESETS, RANKED, address, browserZone, read, toggled } from "./state.js";
+import { DEFAULT_RANGE, MEASURED, PRESETS, RANKED, address, read, toggled } from "./state.js";
 import { requestsTable, tokensTable } from "./tables.js";
 import { Values } from "./values.js";
 import { listBots, welcome } from "./welcome.js";
+import { browserZone, spelled, zones } from "./zones.js";
 
 const ASKED_LONG_AGO_MS = 60_000;
 const AGES_EVERY_MS = 10_000;
@@ -177,9 +178,9 @@ function drawControls() {
   $("welcome").hidden = true;
   $("title").textContent = `Analytics of ${state.bot}`;
   label("bot", "Bot", state.bot);
-  label("zone", "Time zone", state.zone.replaceAll("_", " "));
+  label("zone", "Time zone", spelled(state.zone));
   label("range", "Range", rangeName());
-  $("custom-zone").textContent = state.zone.replaceAll("_", " ");
+  $("custom-zone").textContent = spelled(state.zone);
   for (const button of $("presets").children) button.setAttribute("aria-pressed", String(button.dataset.range === state.range.range));
   const isOfUniques = state.measured !== MEASURED[0];
   $("series").hidden = isOfUniques; // still asked: what stands out is told from it
@@ -369,12 +370,10 @@ for (const select of measures) {
   });
 }
 
-const zones = ["UTC", ...Intl.supportedValuesOf("timeZone").filter((zone) => zone !== "UTC")];
 searchable($("zone-menu"), $("zone-button"), {
   label: "Time zones",
-  items: () => [...new Set([browserZone(), "UTC", state.zone, ...zones])].map((zone) => ({
-    value: zone, name: zone.replaceAll("_", " "), note: zone === browserZone() ? "this browser" : "",
-  })),
+  placeholder: "Place, or offset such as +5:30",
+  items: (written) => zones(written, state.zone),
   current: () => state.zone,
   pick: (zone) => zone !== state.zone && go({ ...state, zone }),
 });

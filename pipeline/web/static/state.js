@@ -1,5 +1,7 @@
 // What the page shows is what its address says: a link shows the same, Back undoes.
 
+import { browserZone, today } from "./zones.js";
+
 export const PRESETS = [
   ["1h", "Last hour"],
   ["24h", "Last 24 hours"],
@@ -28,12 +30,6 @@ export const RANKED = ["client_class", "browser", "region", "city", "page_url", 
 /** What the first chart can show; the first unless chosen. */
 export const MEASURED = ["requests", "unique_ips", "unique_conversations"];
 
-/** The zone of this browser, or UTC where it does not say one. */
-export function browserZone() {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  return zone && zone !== "Etc/Unknown" ? zone : "UTC";
-}
-
 /** Read an address: {bot, range, zone, ranked, measured, filters, own}; `bot` is null where none is named. */
 export function read(location) {
   const query = new URLSearchParams(location.search);
@@ -42,7 +38,7 @@ export function read(location) {
   return {
     bot: named ? decodeURIComponent(named[1]) : null,
     range: ends.length ? Object.fromEntries(ends) : { range: query.get("range") ?? DEFAULT_RANGE.range },
-    zone: query.get("tz") ?? browserZone(),
+    zone: query.has("tz") ? today(query.get("tz")) : browserZone(),
     ranked: RANKED.find((name) => name === query.get("top")) ?? RANKED[0],
     measured: MEASURED.find((name) => name === query.get("chart")) ?? MEASURED[0],
     filters: FILTERS.flatMap((name) => query.getAll(name).map((value) => [name, value])),

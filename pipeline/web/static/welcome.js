@@ -4,6 +4,7 @@ import { botPath, get, Problem } from "./api.js";
 import { h } from "./dom.js";
 import { count, integer, moment, sortable } from "./format.js";
 import { reach } from "./freshness.js";
+import { spelled } from "./zones.js";
 
 const LOOK_EVERY_MS = 2_000;
 
@@ -24,7 +25,7 @@ export function listBots(root, rows, answer, zone) {
   const { text, title, isSlow } = reach(answer);
   root.replaceChildren(
     h("h1", {}, "Bots"),
-    h("p", { class: "hint" }, `Times in ${zone.replaceAll("_", " ")}, `, h("span", { class: isSlow ? "is-slow" : "", role: "status", title }, text)),
+    h("p", { class: "hint" }, `Times in ${spelled(zone)}, `, h("span", { class: isSlow ? "is-slow" : "", role: "status", title }, text)),
     h("div", { class: "panel scroller" },
       h("table", {},
         h("thead", {}, h("tr", {}, ...heads.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))),

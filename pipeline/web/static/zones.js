@@ -1,0 +1,108 @@
+// Time zones: their names of today, and what their clocks show. Both as the browser knows them; what the API answers
+// carries its own offsets.
+
+// Browsers built on ICU go on using the names that these had when ICU first knew them.
+const RENAMED = {
+  "Africa/Asmera": "Africa/Asmara",
+  "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
+  "America/Catamarca": "America/Argentina/Catamarca",
+  "America/Coral_Harbour": "America/Atikokan",
+  "America/Cordoba": "America/Argentina/Cordoba",
+  "America/Godthab": "America/Nuuk",
+  "America/Indianapolis": "America/Indiana/Indianapolis",
+  "America/Jujuy": "America/Argentina/Jujuy",
+  "America/Louisville": "America/Kentucky/Louisville",
+  "America/Mendoza": "America/Argentina/Mendoza",
+  "Asia/Calcutta": "Asia/Kolkata",
+  "Asia/Katmandu": "Asia/Kathmandu",
+  "Asia/Rangoon": "Asia/Yangon",
+  "Asia/Saigon": "Asia/Ho_Chi_Minh",
+  "Atlantic/Faeroe": "Atlantic/Faroe",
+  "Europe/Kiev": "Europe/Kyiv",
+  "Pacific/Enderbury": "Pacific/Kanton",
+  "Pacific/Ponape": "Pacific/Pohnpei",
+  "Pacific/Truk": "Pacific/Chuuk",
+};
+const FORMER = Object.fromEntries(Object.entries(RENAMED).map(([former, name]) => [name, former]));
+
+/** A zone by its name of today. */
+export const today = (zone) => RENAMED[zone] ?? zone;
+
+/** A zone's name for reading. */
+export const spelled = (zone) => zone.replaceAll("_", " ");
+
+/** The zone of this browser, or UTC where it does not say one. */
+export function browserZone() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return zone && zone !== "Etc/Unknown" ? today(zone) : "UTC";
+}
+
+/** What shows a zone's clock; null where the browser knows no zone by that name. */
+function clockOf(zone) {
+  try {
+    return new Intl.DateTimeFormat("en-US", {
+      timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric",
+    });
+  } catch {
+    return null;
+  }
+}
+
+/** How far a clock is ahead of UTC at an instant, in milliseconds. */
+function aheadAt(ms, clock) {
+  const of = Object.fromEntries(clock.formatToParts(ms).map(({ type, value }) => [type, Number(value)]));
+  return Date.UTC(of.year, of.month - 1, of.day, of.hour, of.minute, of.second) - Math.floor(ms / 1000) * 1000;
+}
+
+/** An offset as times have it: "+05:45". */
+function offsetText(ahead) {
+  const clock = new Date(Math.abs(ahead)).toISOString().slice(11, 16);
+  return `${ahead < 0 ? "-" : "+"}${clock}`;
+}
+
+/** An offset in words: "UTC+05:45". */
+export const offsetName = (offset) => (offset === "+00:00" ? "UTC" : `UTC${offset.replace("-", "−")}`);
+
+// ---- to choose among ----
+
+let names;
+const offsets = new Map();
+
+/** The offset that a zone has now. */
+function offsetNow(zone) {
+  if (!offsets.has(zone)) offsets.set(zone, clockOf(zone) && offsetText(aheadAt(Date.now(), clockOf(zone))));
+  return offsets.get(zone);
+}
+
+/** The zone that is `written` as a whole, by any name the browser knows it by; undefined where it is none. */
+const meant = (written) => /^[a-z]/i.test(written) ? today(clockOf(written.replaceAll(" ", "_"))?.resolvedOptions().timeZone) : undefined;
+
+/**
+ * Zones for a list to search, the browser's and `chosen` first: [{value, name, note, also}]. A former name finds its
+ * zone too, as does any other one that is written whole, and an offset: "+5:45", "UTC-3".
+ */
+export function zones(written, chosen) {
+  names ??= Intl.supportedValuesOf("timeZone").map(today).sort();
+  const here = browserZone();
+  const whole = meant(written);
+  const isOffset = /[+−-]\d/.test(written);
+  if (!written) offsets.clear(); // the list has just been opened
+  return [...new Set([here, "UTC", chosen, ...names, ...(whole ? [whole] : [])])].map((zone) => ({
+    value: zone,
+    name: spelled(zone),
+    also: [FORMER[zone] && spelled(FORMER[zone]), zone === whole && written, isOffset && spellings(offsetNow(zone))].filter(Boolean).join(" "),
+    get note() {
+      const offset = offsetNow(zone);
+      return [zone === here && "this browser", offset && zone !== "UTC" && offsetName(offset)].filter(Boolean).join(", ");
+    },
+  }));
+}
+
+/** An offset in the ways that a reader may write it. */
+function spellings(offset) {
+  if (offset === null) return "";
+  const [sign, hours, minutes] = [offset[0], Number(offset.slice(1, 3)), offset.slice(4)];
+  const clocks = [offset.slice(1), `${hours}:${minutes}`, ...(minutes === "00" ? [`${hours}`] : [])];
+  const signs = sign === "-" ? ["-", "−"] : ["+"];
+  return ["", "utc", "gmt"].flatMap((before) => signs.flatMap((one) => clocks.map((clock) => `${before}${one}${clock}`))).join(" ");
+}
