@@ -491,6 +491,61 @@ def test_a_custom_range_without_times_means_whole_days_of_the_zone(reader: Reade
     assert reader.ends()["from"] == f"{first}T13:30:00.000+08:45"
 
 
+def test_the_range_has_one_name_in_whatever_zone_its_ends_were_written(reader: Reader) -> None:
+    reader.open(query="?from=2026-11-20T00:00:00Z&to=2026-11-20T00:00:01Z&tz=America/New_York")
+    expect(reader.page.locator("#range-button")).to_have_text("Thu 19 Nov, 19:00 – 19:00:01")
+    expect(reader.page).to_have_title(f"{BUSY} – Thu 19 Nov, 19:00 – 19:00:01 – Footfall")
+    expect(reader.page.locator("#span")).to_have_text("Thu 19 Nov 2026, 19:00 – 19:00:01 (UTC−05:00)")
+    reader.page.locator("#zone-button").click()
+    reader.page.get_by_role("combobox", name="Time zones").fill("utc")
+    reader.doing(lambda: reader.page.keyboard.press("Enter"))
+    expect(reader.page.locator("#range-button")).to_have_text("Fri 20 Nov, 00:00 – 00:00:01")
+    expect(reader.page).to_have_title(f"{BUSY} – Fri 20 Nov, 00:00 – 00:00:01 – Footfall")
+    expect(reader.page.locator("#span")).to_have_text("Fri 20 Nov 2026, 00:00 – 00:00:01 (UTC)")
+
+
+def test_a_custom_range_can_name_times_that_come_twice_and_says_what_a_skipped_one_means(
+    reader: Reader,
+) -> None:
+    ends = {"from": "2026-11-01T01:00:00.250-04:00", "to": "2026-11-01T01:00:00-05:00"}
+    reader.open(query=f"?{urlencode(ends)}&tz=America/New_York")
+    expect(reader.page.locator("#range-button")).to_have_text(
+        "Sun 1 Nov, 01:00 (UTC−04:00) – 01:00 (UTC−05:00)"
+    )
+    form = reader.page.locator("#custom")
+    fields = {
+        name: form.locator(f"[name={name}]") for name in ("from_date", "from_time", "to_date", "to_time")
+    }
+    which = form.get_by_label("From: which of the two times")
+    button = form.get_by_role("button", name="Apply")
+    reader.page.locator("#range-button").click()
+    expect(which).to_have_value("-04:00")
+    expect(form.get_by_label("To: which of the two times")).to_have_value("-05:00")
+    button.click()  # as it is
+    expect(form).to_be_hidden()
+    assert {name: reader.query[name][0] for name in ends} == ends
+    reader.page.locator("#range-button").click()
+    which.select_option("Second, UTC−05:00")
+    button.click()
+    expect(form).to_contain_text("The end must be after the beginning.")
+    fields["to_time"].fill("01:30:00")
+    reader.doing(button.click)
+    assert reader.ends()["from"] == "2026-11-01T01:00:00.000-05:00"
+    assert reader.ends()["to"] == "2026-11-01T01:30:00.000-05:00"
+    reader.page.locator("#range-button").click()
+    fields["from_date"].fill("2026-03-08")
+    fields["from_time"].fill("02:30:00")
+    expect(which).to_be_hidden()
+    expect(form).to_contain_text("The clocks skip this time: 03:30 is meant.")
+    reader.doing(button.click)
+    assert reader.ends()["from"] == "2026-03-08T03:30:00.000-04:00"
+    reader.page.locator("#range-button").click()
+    fields["from_date"].fill("2199-01-01")
+    fields["to_date"].fill("")
+    button.click()
+    expect(form).to_contain_text("A range up to now cannot begin in the future.")
+
+
 def test_times_are_in_the_chosen_zone_with_the_exact_instant_at_hand(reader: Reader) -> None:
     reader.open(query="?tz=America/St_Johns")
     said = reader.api("requests")["rows"][0]["time"]

@@ -35,25 +35,6 @@ export function moment(text) {
   return { text, ms: Date.parse(text), wall: new Date(`${wall}Z`), offset: offset === "Z" ? "+00:00" : offset };
 }
 
-/** The wall clock of an instant in a zone, as a UTC date. */
-function wallIn(ms, zone) {
-  const parts = new Intl.DateTimeFormat("en-US", {
-    timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric",
-    hour: "numeric", minute: "numeric", second: "numeric",
-  }).formatToParts(ms);
-  const of = Object.fromEntries(parts.map(({ type, value }) => [type, Number(value)]));
-  return new Date(Date.UTC(of.year, of.month - 1, of.day, of.hour, of.minute, of.second));
-}
-
-/** The time at which the clocks of a zone show `wall`, as the API writes it; of a repeated hour one of the two. */
-export function inZone(wall, zone) {
-  const offset = (ms) => wallIn(ms, zone).getTime() - ms;
-  const guess = wall.getTime() - offset(wall.getTime());
-  const minutes = offset(guess) / 60_000;
-  const clock = new Date(Math.abs(minutes) * 60_000).toISOString().slice(11, 16);
-  return `${wall.toISOString().slice(0, -1)}${minutes < 0 ? "-" : "+"}${clock}`;
-}
-
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -75,14 +56,19 @@ export const sortable = (wall) => wall.toISOString().slice(0, 19).replace("T", "
 export const DAY_MS = 86_400_000;
 export const isMidnight = (wall) => wall.getTime() % DAY_MS === 0;
 
-function clock(wall) {
-  const [minute, second, all] = [16, 19, 23].map((end) => wall.toISOString().slice(11, end));
-  if (all.endsWith(":00.000")) return minute;
-  return all.endsWith(".000") ? second : all;
+/** How times between two moments are written: to the second, but to the millisecond where these are closer than that. */
+function clockFor(start, end) {
+  const isClose = end.ms - start.ms < 1000;
+  return (wall) => {
+    const [minute, second, all] = [16, 19, 23].map((length) => wall.toISOString().slice(11, length));
+    if (isClose && !all.endsWith(".000")) return all;
+    return second.endsWith(":00") ? minute : second;
+  };
 }
 
 /** The half-open [start, end) in words: whole days as days, both included; anything else with its clock and offset. */
 export function between(start, end) {
+  const clock = clockFor(start, end);
   const isOneYear = write.year(start.wall) === write.year(end.wall);
   if (isMidnight(start.wall) && isMidnight(end.wall) && end.wall > start.wall) {
     const last = new Date(end.wall.getTime() - DAY_MS);
@@ -93,20 +79,23 @@ export function between(start, end) {
   const isOneDay = write.date(start.wall) === write.date(lastDay);
   const from = `${isOneYear && !isOneDay ? write.dayShort(start.wall) : write.day(start.wall)}, ${clock(start.wall)}`;
   const to = isOneDay ? (isMidnight(end.wall) ? "24:00" : clock(end.wall)) : `${write.day(end.wall)}, ${clock(end.wall)}`;
-  if (start.offset === end.offset) return `${from} – ${to} (${zoneOffset(end)})`;
-  return `${from} (${zoneOffset(start)}) – ${to} (${zoneOffset(end)})`;
+  if (start.offset === end.offset) return `${from} – ${to} (${offsetName(end.offset)})`;
+  return `${from} (${offsetName(start.offset)}) – ${to} (${offsetName(end.offset)})`;
 }
 
-/** The same as short as a button: without year and offset where the clock says enough. */
+/** The same as short as a button: without the year, and without the offset where the clock says enough. */
 export function briefly(start, end) {
+  const clock = clockFor(start, end);
   if (isMidnight(start.wall) && isMidnight(end.wall)) return between(start, end);
   const lastDay = new Date(end.wall.getTime() - (isMidnight(end.wall) ? DAY_MS : 0));
   const isOneDay = write.date(start.wall) === write.date(lastDay);
-  const to = isOneDay && isMidnight(end.wall) ? "24:00" : write.minute(end.wall);
-  return `${write.dayShort(start.wall)}, ${write.minute(start.wall)} – ${isOneDay ? "" : `${write.dayShort(end.wall)}, `}${to}`;
+  const offset = (one) => (isOneDay && start.offset !== end.offset ? ` (${offsetName(one.offset)})` : "");
+  const to = isOneDay && isMidnight(end.wall) ? "24:00" : clock(end.wall);
+  return `${write.dayShort(start.wall)}, ${clock(start.wall)}${offset(start)} – ${isOneDay ? "" : `${write.dayShort(end.wall)}, `}${to}${offset(end)}`;
 }
 
-const zoneOffset = ({ offset }) => (offset === "+00:00" ? "UTC" : `UTC${offset.replace("-", "−")}`);
+/** An offset in words: "UTC+05:45". */
+export const offsetName = (offset) => (offset === "+00:00" ? "UTC" : `UTC${offset.replace("-", "−")}`);
 
 /** "2 s", "4 min", "3 h", "5 days": how long, roughly. */
 export function lasting(ms) {

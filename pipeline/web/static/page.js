@@ -5,11 +5,12 @@ import { cards } from "./cards.js";
 import { link, requestsOverTime, tokensOverTime, uniquesOverTime } from "./charts.js";
 import { $, h, tip } from "./dom.js";
 import { drawChips, filterMenu } from "./filters.js";
-import { DAY_MS, between, briefly, count, filterName, inZone, isMidnight, lasting, moment, write } from "./format.js";
+import { DAY_MS, between, count, filterName, lasting, moment, write } from "./format.js";
 import { Follower, reach } from "./freshness.js";
 import { Strip, findings } from "./insights.js";
 import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
+import { rangeForm, rangeName } from "./ranges.js";
 import { LONGEST_RANKING, ranking } from "./rankings.js";
 import { DEFAULT_RANGE, MEASURED, PRESETS, RANKED, address, read, toggled } from "./state.js";
 import { requestsTable, tokensTable } from "./tables.js";
@@ -63,6 +64,9 @@ function go(next, kept = next.range === state.range ? history.state : null) {
   state = next;
   show();
 }
+
+/** The ends of the range that the state asks for; null until they are known. */
+const resolvedNow = () => (resolved?.key === rangeKey(state) ? resolved : null);
 
 const rangeKey = ({ bot, range, zone }) => JSON.stringify([bot, range, zone]);
 
@@ -155,17 +159,11 @@ function complain(error) {
 
 // ---- the bar ----
 
-function rangeName(range = state.range) {
-  if (range.range) return PRESETS.find(([name]) => name === range.range)?.[1] ?? range.range;
-  const [from, to] = [range.from, range.to].map((end) => end && written(end));
-  if (!from || to === null) return "Custom range";
-  return to ? briefly(from, to) : `Since ${write.date(from.wall)}`;
-}
-
-/** An end of a range as the address has it: a time, or a date without a zone; null where it is neither. */
-function written(end) {
-  if (/^\d{4}-\d\d-\d\d$/.test(end)) return { wall: new Date(`${end}T00:00Z`), offset: "" };
-  return /T.*(Z|[+-]\d\d:\d\d)$/.test(end) ? moment(end) : null;
+/** Name the range on its button and in the title, by its ends once these are known. */
+function nameRange() {
+  const name = rangeName(state.range, state.zone, resolvedNow());
+  label("range", "Range", name);
+  document.title = `${state.bot} – ${name} – Footfall`;
 }
 
 function label(control, what, value) {
@@ -179,7 +177,7 @@ function drawControls() {
   $("title").textContent = `Analytics of ${state.bot}`;
   label("bot", "Bot", state.bot);
   label("zone", "Time zone", spelled(state.zone));
-  label("range", "Range", rangeName());
+  nameRange();
   $("custom-zone").textContent = spelled(state.zone);
   for (const button of $("presets").children) button.setAttribute("aria-pressed", String(button.dataset.range === state.range.range));
   const isOfUniques = state.measured !== MEASURED[0];
@@ -194,18 +192,16 @@ function drawControls() {
 
 function drawRange() {
   const { from, to } = resolved;
-  label("range", "Range", rangeName());
-  const toTheSecond = (end) => ({ ...end, wall: new Date(Math.floor(end.wall.getTime() / 1000) * 1000) });
-  $("span").textContent = between(toTheSecond(from), toTheSecond(to));
+  nameRange();
+  $("span").textContent = between(from, to);
   $("span").title = `From ${from.text.replace("T", " ")}, up to but not including ${to.text.replace("T", " ")}`;
-  document.title = `${state.bot} – ${rangeName()} – Footfall`;
 }
 
 function chips() {
   const before = history.state?.before;
   drawChips({
     filters: state.filters,
-    zoom: before && { back: rangeName(before), leave: () => go({ ...state, range: before }) },
+    zoom: before && { back: rangeName(before, state.zone, null), leave: () => go({ ...state, range: before }) },
     remove: toggle,
     clear: () => go({ ...state, filters: [] }),
     fallback: $("filter-button"),
@@ -381,41 +377,11 @@ searchable($("zone-menu"), $("zone-button"), {
 $("presets").append(...PRESETS.map(([range, name]) =>
   h("button", { class: "choice", type: "button", dataset: { range }, onclick: () => ($("range-menu").hidePopover(), go({ ...state, range: { range } })) }, name)));
 
-const form = $("custom");
-hang($("range-menu"), $("range-button"), () => {
-  $("custom-fault").hidden = true;
-  if (resolved?.key !== rangeKey(state)) return;
-  const fill = (which, wall, isLast) => {
-    const isDay = isMidnight(wall);
-    const shown = new Date(wall.getTime() - (isLast && isDay ? DAY_MS : 0)).toISOString();
-    form.elements[`${which}_date`].value = shown.slice(0, 10);
-    form.elements[`${which}_time`].value = isDay ? "" : shown.slice(11, 19);
-  };
-  fill("from", resolved.from.wall, false);
-  fill("to", resolved.to.wall, true);
-});
-
-/** What a date and a time of the form mean to the API: a date, the day after for an inclusive end, or an instant. */
-function end(which) {
-  const date = form.elements[`${which}_date`].value;
-  const time = form.elements[`${which}_time`].value;
-  if (!date) return null;
-  const wall = new Date(`${date}T${time || "00:00"}Z`);
-  if (time) return inZone(wall, state.zone);
-  return which === "to" ? new Date(wall.getTime() + DAY_MS).toISOString().slice(0, 10) : date;
-}
-
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  const [from, to] = [end("from"), end("to")];
-  const wall = (which) => `${form.elements[`${which}_date`].value}T${form.elements[`${which}_time`].value || (which === "to" ? "24:00" : "00:00")}`;
-  const isBackwards = to !== null && wall("from") >= wall("to");
-  $("custom-fault").hidden = !isBackwards;
-  $("custom-fault").textContent = isBackwards ? "The end must be after the beginning." : "";
-  if (isBackwards) return;
+const form = rangeForm($("custom"), (range) => {
   $("range-menu").hidePopover();
-  go({ ...state, range: to === null ? { from } : { from, to } });
+  go({ ...state, range });
 });
+hang($("range-menu"), $("range-button"), () => form.fill(state.range, resolvedNow(), state.zone));
 
 $("refresh").addEventListener("click", refresh);
 

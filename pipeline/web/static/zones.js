@@ -1,6 +1,8 @@
 // Time zones: their names of today, and what their clocks show. Both as the browser knows them; what the API answers
 // carries its own offsets.
 
+import { DAY_MS, moment, offsetName } from "./format.js";
+
 // Browsers built on ICU go on using the names that these had when ICU first knew them.
 const RENAMED = {
   "Africa/Asmera": "Africa/Asmara",
@@ -60,8 +62,25 @@ function offsetText(ahead) {
   return `${ahead < 0 ? "-" : "+"}${clock}`;
 }
 
-/** An offset in words: "UTC+05:45". */
-export const offsetName = (offset) => (offset === "+00:00" ? "UTC" : `UTC${offset.replace("-", "−")}`);
+export const isKnown = (zone) => clockOf(zone) !== null;
+
+/** An instant as the API would write it in a zone that is known. */
+export function momentIn(ms, zone) {
+  const ahead = aheadAt(ms, clockOf(zone));
+  const shown = ahead % 60_000 ? 0 : ahead; // as in the 19th century: times cannot be written with seconds of offset
+  return moment(`${new Date(ms + shown).toISOString().slice(0, -1)}${offsetText(shown)}`);
+}
+
+/**
+ * The moments at which the clocks of a zone that is known show `wall`, in order: two where they go back. Where they
+ * skip it, the one that is as long after the skip.
+ */
+export function momentsAt(wall, zone) {
+  const clock = clockOf(zone);
+  const [before, after] = [-DAY_MS, DAY_MS].map((by) => aheadAt(wall.getTime() + by, clock));
+  const found = [...new Set([before, after])].map((ahead) => wall.getTime() - ahead).filter((ms) => ms + aheadAt(ms, clock) === wall.getTime());
+  return (found.length ? found : [wall.getTime() - before]).sort((a, b) => a - b).map((ms) => momentIn(ms, zone));
+}
 
 // ---- to choose among ----
 
