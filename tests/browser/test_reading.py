@@ -555,13 +555,16 @@ def test_a_menu_of_a_panel_ends_where_the_panel_ends(reader: Reader, api: FakeAp
 
 def test_print_leaves_out_what_cannot_be_pressed_and_shows_every_row(reader: Reader) -> None:
     spiky().install(reader.page)
-    reader.open(query="?tz=UTC&country=US")
+    reader.open(query="?tz=UTC&country=US&browser=Firefox&requests.endpoint=widget&requests.country=US")
+    own = reader.page.locator("#requests .on-paper")
+    expect(own).to_be_hidden()
     reader.page.emulate_media(media="print", color_scheme="dark")
     for control in (
         "#refresh",
         "#range-button",
         "#theme",
         "#filter-button",
+        "#chips .quiet",
         "#requests .filters",
         "#requests .pager button >> nth=0",
     ):
@@ -569,14 +572,40 @@ def test_print_leaves_out_what_cannot_be_pressed_and_shows_every_row(reader: Rea
     for part in ("#bot-name", "#span", "#chips", "#strip", "#cards", "#series", "#countries"):
         expect(reader.page.locator(part)).to_be_visible()
     expect(reader.page.locator("#requests .pager")).to_have_text(re.compile("^Rows 1–50"))
+    expect(own.locator(".chip")).to_have_text(["Endpoint: widget", "Country: United States"])
+    start, end = (reader.ends()[name].replace("T", " ") for name in ("from", "to"))
+    expect(reader.page.locator("#instants")).to_have_text(
+        f"From {start}, up to but not including {end}. Time zone: UTC"
+    )
     reader.page.set_viewport_size({"width": 700, "height": 1000})
+    chips = [chip.bounding_box() for chip in reader.page.locator("#chips .chip").all()]
+    assert len({chip and chip["y"] for chip in chips}) == 1, "they stand in a row"
     for chart in reader.page.locator(".plot").all():  # they were drawn for the screen
         drawn = chart.evaluate("plot => plot.querySelector('svg').getBoundingClientRect().width")
         assert drawn == pytest.approx(chart.evaluate("plot => plot.clientWidth"), abs=1)
         assert drawn < 350, "the two stand side by side"
+        start = chart.evaluate("plot => plot.getBoundingClientRect().x")
+        for labels in (".grid text", ".tick text"):
+            boxes = [box for box in map(Locator.bounding_box, chart.locator(labels).all()) if box]
+            assert all(box["x"] >= start for box in boxes), "no figure of a number is cut"
+            if labels == ".tick text":
+                assert all(a["x"] + a["width"] < b["x"] for a, b in itertools.pairwise(boxes))
     scroller = reader.page.locator("#requests .scroller")
     assert scroller.evaluate("box => box.scrollHeight === box.clientHeight")
     assert reader.page.evaluate("getComputedStyle(document.body).color").startswith("rgb(21, 25, 30")
+
+
+def test_charts_are_drawn_anew_for_paper(reader: Reader, api: FakeApi) -> None:
+    reader.page.set_viewport_size({"width": 1440, "height": 900})
+    reader.open(query="?tz=UTC")
+    plot = reader.page.locator("#token-series .plot")
+    width = "plot => plot.querySelector('svg').viewBox.baseVal.width"
+    screen = plot.evaluate(width)
+    assert screen > 500
+    plot.evaluate(f"plot => addEventListener('beforeprint', () => window.printed = ({width})(plot))")
+    reader.page.pdf()
+    assert reader.page.evaluate("printed") == 400, "of which A4 is not much less"
+    assert plot.evaluate(width) == screen
 
 
 def test_the_keyboard_reaches_everything_in_the_order_of_reading(reader: Reader, api: FakeApi) -> None:

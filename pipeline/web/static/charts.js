@@ -10,6 +10,7 @@ import { REQUEST_FILTERS, TOKEN_FILTERS, chosen } from "./state.js";
 const HEIGHT = 208;
 const ABOVE = 8;
 const BELOW = 22;
+const PAPER_WIDTH = 400; // more than a chart has on A4: its labels are printed a little smaller than on a screen
 const LEFT = 45; // of most charts: all have the labels that fit beside it, so that those side by side have the same
 
 /** Requests Over Time. `pick(from, to)` is told the range that a reader drags over, clicks or confirms. */
@@ -95,6 +96,9 @@ class Bars {
     this.plot = h("div", { class: "plot skeleton", tabindex: 0, role: "slider", "aria-label": "Over time, bar by bar", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0 }, this.svg);
     root.replaceChildren(this.plot);
     new ResizeObserver(() => this.#draw()).observe(this.plot);
+    // Nothing says how wide paper is, or is told when the page is laid out for it.
+    addEventListener("beforeprint", () => this.#draw(PAPER_WIDTH));
+    addEventListener("afterprint", () => this.#draw());
     this.plot.addEventListener("pointermove", (event) => this.#hover(event));
     this.plot.addEventListener("pointerdown", (event) => this.#press(event));
     this.plot.addEventListener("pointerup", (event) => this.#release(event));
@@ -118,9 +122,8 @@ class Bars {
     this.#draw();
   }
 
-  #draw() {
+  #draw(width = this.plot.clientWidth) {
     const bars = this.#bars;
-    const width = this.plot.clientWidth;
     if (!bars.length || !width) return;
     const lines = grid(this.#most);
     const left = 10 + 7 * Math.max(...lines.map((value) => axis(value).length));

@@ -195,6 +195,7 @@ function drawRange() {
   nameRange();
   $("span").textContent = between(from, to);
   $("span").title = `From ${from.text.replace("T", " ")}, up to but not including ${to.text.replace("T", " ")}`;
+  $("instants").textContent = `${$("span").title}. Time zone: ${spelled(state.zone)}`;
 }
 
 function chips() {

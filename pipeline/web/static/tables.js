@@ -87,6 +87,7 @@ class Table {
   constructor(root, { name, title, path, names, columns, facts, details, form, toggle, refresh }) {
     Object.assign(this, { root, name, title, path, names, columns, facts, details, toggle });
     this.note = h("span", { class: "note" });
+    this.own = h("span", { class: "chips on-paper" }); // what the fields say on a screen
     this.arrived = h("button", { class: "arrived", type: "button", hidden: true, onclick: refresh });
     this.position = h("span", { class: "note", role: "status" });
     this.first = this.#pager("First", () => this.#page([null]));
@@ -103,7 +104,7 @@ class Table {
     );
     const { button, menu } = exportMenu(name, title, (format) => this.#export(format));
     root.append(
-      h("header", { class: "panel-head" }, h("h2", { id: `${name}-title` }, title), this.arrived, this.note, h("span", { class: "spring" }), form, button, menu),
+      h("header", { class: "panel-head" }, h("h2", { id: `${name}-title` }, title), this.own, this.arrived, this.note, h("span", { class: "spring" }), form, button, menu),
       h("div", { class: "panel-body" }, this.scroller,
         h("footer", { class: "pager" }, this.position, h("span", { class: "spring" }), this.first, this.previous, this.following)),
     );
@@ -119,6 +120,8 @@ class Table {
     this.#query = query;
     const ignored = [...new Set(view.state.filters.map(([name]) => name).filter((name) => !this.names.includes(name)))];
     this.note.textContent = ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : "";
+    const own = Object.entries(view.state.own[this.name]).filter(([, value]) => value !== null);
+    this.own.replaceChildren(...own.map(([name, value]) => h("span", { class: "chip" }, h("bdi", {}, `${filterName(name)}: ${filterValue(name, value)}`))));
     return this.panel.show(view, options);
   }
 
