@@ -8,11 +8,11 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.browser.fake_api import NOW, SAID, FakeApi, request_row, text, token_row, top
 from tests.browser.reader import Reader
-from tests.browser.test_states import busy, spiky
+from tests.browser.test_states import LONG, busy, spiky
 
 pytestmark = pytest.mark.browser
 
@@ -479,6 +479,24 @@ def test_the_bots_are_listed_by_requests_with_their_sum_and_followed_while_they_
     asked = len(api.asked)
     reader.page.clock.run_for(10_000)
     assert len(api.asked) == asked
+
+
+def test_the_list_of_bots_has_its_place_before_it_comes_and_fits_on_a_phone(
+    reader: Reader, api: FakeApi
+) -> None:
+    api.bots = {LONG: 5_123_456, "b" * 128: 1, "c": 2}
+    held: list[Route] = []
+    reader.page.route("**/api/v1/bots?*", lambda route: held.append(route))
+    reader.page.set_viewport_size({"width": 390, "height": 844})
+    reader.page.goto(f"{reader.site.url}/?tz=UTC")
+    welcome = reader.page.locator("#welcome")
+    expect(welcome.locator("tbody .skeleton").first).to_be_visible()
+    expect(welcome).to_have_attribute("aria-busy", "true")
+    held[0].fallback()
+    expect(welcome.locator("td.number").first).to_have_text("5,123,456")
+    expect(welcome.locator(".skeleton")).to_have_count(0)
+    expect(welcome).to_have_attribute("aria-busy", "false")
+    assert welcome.locator(".scroller").evaluate("box => box.scrollWidth === box.clientWidth")
 
 
 def test_numbers_that_were_asked_for_long_ago_say_so(reader: Reader, api: FakeApi) -> None:

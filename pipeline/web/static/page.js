@@ -15,7 +15,7 @@ import { LONGEST_RANKING, ranking } from "./rankings.js";
 import { DEFAULT_RANGE, MEASURED, PRESETS, RANKED, address, read, toggled } from "./state.js";
 import { requestsTable, tokensTable } from "./tables.js";
 import { Values } from "./values.js";
-import { listBots, welcome } from "./welcome.js";
+import { awaitBots, listBots, welcome } from "./welcome.js";
 import { browserZone, spelled, zones } from "./zones.js";
 
 const ASKED_LONG_AGO_MS = 60_000;
@@ -320,11 +320,17 @@ async function greet() {
   for (const id of ["main", "strip", "controls", "notes", "bot-button"]) $(id).hidden = true;
   document.title = "Footfall";
   if (bot === null) {
+    const isFirst = $("welcome").hidden;
+    if (isFirst) awaitBots($("welcome"));
+    $("welcome").hidden = false;
     try {
       answer = await loadBots();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
+      $("welcome").hidden = isFirst;
       return complain(error);
+    } finally {
+      $("welcome").setAttribute("aria-busy", "false");
     }
     if (bots.length === 1) return arrive(bots[0].bot_id);
   }

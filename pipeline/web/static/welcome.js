@@ -14,10 +14,21 @@ function command(bot) {
   return `curl -sS ${location.origin}/api/v1/events/bot_requests \\\n  -H 'Content-Type: application/json' \\\n  -d '${event}'`;
 }
 
+const HEADS = [["Bot", ""], ["Requests in 7 days", "number"], ["Last request", ""]];
+const table = (...parts) =>
+  h("div", { class: "panel scroller" },
+    h("table", {}, h("thead", {}, h("tr", {}, ...HEADS.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))), ...parts));
+
+/** Fill `root` with what `listBots` will fill it with, before that is known. */
+export function awaitBots(root) {
+  const row = () => h("tr", {}, h("td", { colspan: HEADS.length }, h("span", { class: "skeleton" }, "\u00a0")));
+  root.setAttribute("aria-busy", "true");
+  root.replaceChildren(h("h1", {}, "Bots"), h("p", { class: "hint skeleton" }, "\u00a0"), table(h("tbody", {}, ...Array.from({ length: 8 }, row))));
+}
+
 /** Fill `root` with the bots that there are, those with the most requests first, and how far `answer`'s numbers reach. */
 export function listBots(root, rows, answer, zone) {
   const focused = root.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  const heads = [["Bot", ""], ["Requests in 7 days", "number"], ["Last request", ""]];
   const time = (last) => (last ? sortable(moment(last).wall) : "never");
   const latest = ({ last_request: last }) => (last ? moment(last).ms : 0);
   const most = [...rows].sort((a, b) => b.requests_7d - a.requests_7d || latest(b) - latest(a));
@@ -26,18 +37,16 @@ export function listBots(root, rows, answer, zone) {
   root.replaceChildren(
     h("h1", {}, "Bots"),
     h("p", { class: "hint" }, `Times in ${spelled(zone)}, `, h("span", { class: isSlow ? "is-slow" : "", role: "status", title }, text)),
-    h("div", { class: "panel scroller" },
-      h("table", {},
-        h("thead", {}, h("tr", {}, ...heads.map(([head, kind]) => h("th", { scope: "col", class: kind }, head)))),
-        h("tbody", {}, ...most.map(({ bot_id, requests_7d, last_request }) =>
-          h("tr", {},
-            h("td", {}, h("a", { class: "cut", title: bot_id, href: `/bots/${encodeURIComponent(bot_id)}/analytics` }, h("bdi", {}, bot_id))),
-            h("td", { class: "number" }, integer(requests_7d)),
-            h("td", { class: "moment" }, time(last_request))))),
-        h("tfoot", {}, h("tr", {},
-          h("th", { scope: "row" }, count(rows.length, "bot")),
-          h("td", { class: "number" }, integer(total)),
-          h("td", { class: "moment" }, time(most.toSorted((a, b) => latest(b) - latest(a))[0].last_request)))))));
+    table(
+      h("tbody", {}, ...most.map(({ bot_id, requests_7d, last_request }) =>
+        h("tr", {},
+          h("td", {}, h("a", { class: "cut", title: bot_id, href: `/bots/${encodeURIComponent(bot_id)}/analytics` }, h("bdi", {}, bot_id))),
+          h("td", { class: "number" }, integer(requests_7d)),
+          h("td", { class: "moment" }, time(last_request))))),
+      h("tfoot", {}, h("tr", {},
+        h("th", { scope: "row" }, count(rows.length, "bot")),
+        h("td", { class: "number" }, integer(total)),
+        h("td", { class: "moment" }, time(most.toSorted((a, b) => latest(b) - latest(a))[0].last_request))))));
   if (focused !== null) [...root.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
 }
 
