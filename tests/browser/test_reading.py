@@ -559,8 +559,29 @@ def test_all_columns_of_token_usages_fit_on_a_phone(reader: Reader, api: FakeApi
     reader.open(query="?tz=UTC")
     scroller = reader.page.locator("#tokens .scroller")
     assert scroller.evaluate("box => box.scrollWidth === box.clientWidth")
+    scroller.locator(".open").first.click()
+    assert scroller.evaluate("box => box.scrollWidth === box.clientWidth")
     note = reader.page.locator("#strip")
     assert note.evaluate("strip => strip.clientHeight") < 60
+
+
+def test_an_opened_row_is_read_on_a_phone_without_scrolling_sideways(reader: Reader, api: FakeApi) -> None:
+    api.request_rows = [request_row(0, page_url=f"https://x.example/{'p' * 900}", region="W" * 60)]
+    reader.page.set_viewport_size({"width": 390, "height": 844})
+    reader.open(query="?tz=UTC")
+    scroller = reader.page.locator("#requests .scroller")
+    assert scroller.evaluate("box => box.scrollWidth - box.clientWidth") > 100, "the columns do not fit"
+    reader.page.locator("#requests .open").click()
+    facts = reader.page.locator("#requests .facts")
+    expect(facts).to_contain_text("User agent")
+    for left in (0, 100):
+        scroller.evaluate("(box, left) => box.scrollLeft = left", left)
+        room, taken = scroller.bounding_box(), facts.bounding_box()
+        assert room
+        assert taken
+        assert room["x"] <= taken["x"]
+        assert taken["x"] + taken["width"] <= room["x"] + room["width"]
+    assert facts.evaluate("facts => facts.scrollWidth === facts.clientWidth")
 
 
 def test_a_menu_of_a_panel_ends_where_the_panel_ends(reader: Reader, api: FakeApi) -> None:
