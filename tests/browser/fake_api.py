@@ -212,7 +212,7 @@ class FakeApi:
             "requests/row": lambda asked: details(
                 self._row(self.request_rows, asked),
                 user_agent="Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
-                geo_built_at="2026-10-30T06:12:00.000+00:00",
+                geo_built_at="2026-10-31T01:12:00.000+02:00",
             ),
             "token-usages": lambda asked: self._list(self.token_rows, asked),
             "token-usages/row": lambda asked: details(

@@ -338,7 +338,7 @@ def test_an_opened_row_says_what_was_sent_and_when_it_came(reader: Reader) -> No
     reader.page.locator("#requests .open").first.click()
     facts = reader.page.locator("#requests .facts")
     expect(facts).to_contain_text(f"Agent/{number}")
-    expect(facts).to_contain_text("Built on 21 Sep 2026")
+    expect(facts).to_contain_text("Built on 21 Sep 2026 (UTC)")
     expect(facts).to_contain_text(f"bot_requests, partition 0, offset {number}")
     expect(facts).to_contain_text(re.compile(r"In the store since\s*[-\d]+ [:.\d]+, \d+ \w+ later"))
 
@@ -665,15 +665,52 @@ def test_refresh_keeps_the_old_numbers_until_the_new_ones_are_there(reader: Read
     assert reader.query["range"] == ["7d"]
 
 
-def test_a_range_the_api_refuses_is_explained_with_a_way_out(reader: Reader) -> None:
-    reader.page.goto(f"{reader.site.url}/bots/{BUSY}/analytics?range=fortnight&tz={ZONE}")
+def test_what_the_api_can_never_answer_is_said_to_a_person_with_a_way_out(reader: Reader) -> None:
     alert = reader.page.locator("#strip .alert")
-    expect(alert).to_contain_text("range")
-    reader.doing(alert.get_by_role("button", name="Show the last 7 days").click)
+    for query, said, way in [
+        ("range=fortnight", "There is no range “fortnight”.", "Show the last 7 days"),
+        ("from=2026-02-02&to=2026-02-01", "The end of the range must be after its", "Show the last 7 days"),
+        ("from=2199-01-01", "A range up to now cannot begin in the future.", "Show the last 7 days"),
+        ("to=2026-02-01", "The range has an end, but no beginning.", "Show the last 7 days"),
+        ("from=yesterday", "“yesterday” is not a date or a time.", "Show the last 7 days"),
+        ("range=24h&tz=Mars/Olympus", "There is no time zone “Mars/Olympus”.", f"Use {ZONE}"),
+    ]:
+        reader.page.goto(f"{reader.site.url}/bots/{BUSY}/analytics?{query}")
+        expect(alert).to_contain_text(said)
+        expect(alert.get_by_role("button")).to_have_text(way)
+    reader.doing(alert.get_by_role("button").click)
     expect(alert).to_be_hidden()
+    assert reader.query == {"range": ["24h"], "tz": [ZONE]}
     assert reader.cards()["total_requests"] == str(reader.api("summary")["total_requests"])
     assert reader.complaints == [text for text in reader.complaints if "400" in text]
     reader.complaints.clear()
+
+
+def test_a_filter_the_api_refuses_can_be_removed_and_is_not_tried_again(reader: Reader) -> None:
+    reader.open(query="?ip=garbage&ip=192.0.2.1&requests.ip=rubbish&country=DE&country=DE")
+    fault = reader.page.locator("#cards .fault")
+    expect(fault).to_contain_text("“garbage” is not an IP address. “rubbish” is not an IP address.")
+    expect(reader.page.get_by_role("button", name="Retry")).to_have_count(0)
+    reader.doing(fault.get_by_role("button", name="Remove these filters").click)
+    assert reader.query["ip"] == ["192.0.2.1"]
+    assert "requests.ip" not in reader.query
+    assert reader.query["country"] == ["DE"]  # once
+    expect(reader.page.locator(".fault")).to_have_count(0)
+    field = reader.page.get_by_label("Filter by IP")
+    field.fill("999.1.1.1")
+    field.press("Enter")
+    assert field.evaluate("field => field.validationMessage") == "Not an IP address."
+    assert reader.complaints == [text for text in reader.complaints if "400" in text]
+    reader.complaints.clear()
+
+
+def test_an_address_that_can_name_no_bot_says_so_and_leads_to_the_bots(reader: Reader) -> None:
+    for name in ("%E0%A4%A", "a%0Ab", "x" * 129):
+        reader.page.goto(f"{reader.site.url}/bots/{name}/analytics")
+        expect(reader.page.get_by_role("heading", name="This address names no bot")).to_be_visible()
+        expect(reader.page.locator("#main")).to_be_hidden()
+    reader.page.get_by_role("link", name="All bots", exact=True).click()
+    expect(reader.page.get_by_role("link", name=BUSY)).to_be_visible()
 
 
 def test_an_empty_range_names_the_last_request_and_offers_its_range(reader: Reader) -> None:

@@ -320,7 +320,7 @@ def test_a_row_opens_to_everything_known_of_it_and_filters(reader: Reader, api: 
         "Page": "https://shop.example/cart?step=2",
         "Conversation": "chat-7",
         "Event": "event-0",
-        "Geo database": "Built on 30 Oct 2026",
+        "Geo database": "Built on 30 Oct 2026 (UTC)",
         "In Kafka since": f"{NOW:%Y-%m-%d %H:%M:%S}.000, 0 s later",
         "In the store since": f"{NOW + timedelta(seconds=2):%Y-%m-%d %H:%M:%S}.000, 2 s later",
         "Kafka record": "bot_requests, partition 3, offset 12,345",

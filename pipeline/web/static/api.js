@@ -2,10 +2,11 @@
 
 /** Why there is no answer: what the server said (RFC 9457), or that it said nothing. */
 export class Problem extends Error {
-  constructor({ status = 0, type = "", title = "", detail = "" }) {
+  constructor({ status = 0, type = "", title = "", detail = "", parameter = null }) {
     super(detail || title || `The server answered ${status}.`);
     this.status = status;
     this.type = type;
+    this.parameter = parameter; // the one that was refused
   }
 
   /** The bot has never been heard of. */

@@ -92,9 +92,9 @@ const megabytes = (bytes) => (bytes < 1e5 ? `${Math.ceil(bytes / 1e3)} kB` : `${
 
 /**
  * The Export menu of the table `name`: a button and what it opens. `target(format)` gives {url, file} of what
- * the table shows now, or null where nothing can match.
+ * the table shows now, or null where nothing can match; `refused(problem)` as of a panel's view.
  */
-export function exportMenu(name, label, target) {
+export function exportMenu(name, label, target, refused) {
   const status = h("p", { class: "hint", role: "status" });
   const meter = h("progress", { hidden: true, "aria-label": "Export" });
   const stop = h("button", { class: "quiet", type: "button", hidden: true }, "Cancel");
@@ -121,7 +121,7 @@ export function exportMenu(name, label, target) {
       const rows = await rowsOf(wanted.url);
       if (!running && target("csv")?.url === wanted.url) say(`${count(rows, "row")}: all that match the range and the filters.`);
     } catch (error) {
-      say(error.message, true);
+      say((refused(error) ?? error).message, true);
     }
   });
 
@@ -152,7 +152,7 @@ export function exportMenu(name, label, target) {
       say(`Complete: ${count(rows, "row")}, ${megabytes(blob.size)}.`);
     } catch (error) {
       if (error.name === "AbortError") say("Cancelled. Nothing was saved.");
-      else if (error instanceof Problem) say(error.message, true);
+      else if (error instanceof Problem) say((refused(error) ?? error).message, true);
       else say("The connection broke before the end. Nothing was saved; try again.", true);
     } finally {
       running = null;

@@ -5,9 +5,9 @@ import { KNOWN_SOURCES, filterName, sourceName } from "./format.js";
 
 /**
  * A text field that filters its table by a value given whole. `parse(text)` gives the value, or undefined where the text
- * is none; `suggest(written)` resolves to texts for what exists, and is asked when the field is entered or written into.
+ * is none, which `wrong` says; `suggest(written)` resolves to texts for what exists, and is asked when the field is entered or written into.
  */
-export function filterField(table, name, { parse, suggest, change }) {
+export function filterField(table, name, { parse, wrong, suggest, change }) {
   const list = h("datalist", { id: `${table}-${name}-values` });
   const field = h("input", {
     type: "search", placeholder: filterName(name), "aria-label": `Filter by ${filterName(name)}`, list: list.id, name, autocomplete: "off", spellcheck: "false", size: 14,
@@ -18,7 +18,7 @@ export function filterField(table, name, { parse, suggest, change }) {
     const value = written === "" ? null : parse(written);
     const isWrong = value === undefined;
     field.toggleAttribute("aria-invalid", isWrong);
-    field.setCustomValidity(isWrong ? `No such ${filterName(name).toLowerCase()}: choose one of the list.` : "");
+    field.setCustomValidity(isWrong ? wrong : "");
     if (isWrong) return field.reportValidity();
     if (value !== held) change((held = value));
   };

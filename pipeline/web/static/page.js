@@ -12,11 +12,12 @@ import { hang, searchable } from "./menus.js";
 import { fault } from "./panel.js";
 import { rangeForm, rangeName } from "./ranges.js";
 import { LONGEST_RANKING, ranking } from "./rankings.js";
-import { DEFAULT_RANGE, MEASURED, PRESETS, RANKED, address, read, toggled } from "./state.js";
+import { refusal } from "./refusals.js";
+import { MEASURED, PRESETS, RANKED, address, read, toggled } from "./state.js";
 import { requestsTable, tokensTable } from "./tables.js";
 import { Values } from "./values.js";
-import { awaitBots, listBots, welcome } from "./welcome.js";
-import { browserZone, spelled, zones } from "./zones.js";
+import { awaitBots, listBots, lost, welcome } from "./welcome.js";
+import { spelled, zones } from "./zones.js";
 
 const ASKED_LONG_AGO_MS = 60_000;
 const AGES_EVERY_MS = 10_000;
@@ -131,7 +132,7 @@ function makeRoom() {
 }
 
 /** What panels are asked to show. */
-const shown = () => resolved && { state, ends: resolved.ends, now: resolved.now, isGoingOn: isGoingOn() };
+const shown = () => resolved && { state, ends: resolved.ends, now: resolved.now, isGoingOn: isGoingOn(), refused };
 
 /** Whether Refresh may bring rows that are newer than those on show. */
 function isGoingOn() {
@@ -140,16 +141,18 @@ function isGoingOn() {
   return !range.to || resolved.to.ms > resolved.now.ms;
 }
 
-/** Say above all panels what concerns all of them. What they show stays: it is still true of the range beside it. */
+/** What is wrong with the address, and the way out: {message, label, act}; null for a problem that may pass. */
+function refused(problem) {
+  const found = refusal(problem, state);
+  const away = () => (state.bot === null ? location.assign(`/?tz=${encodeURIComponent(found.next.zone)}`) : go(found.next)); // the list of bots has a zone alone
+  return found && { ...found, act: away };
+}
+
+/** Say above all panels what concerns all of them. What they show stays, and is said to be from before. */
 function complain(error) {
-  const isOurs = error.status === 400;
-  const told = isOurs || !resolved ? error.message : `${error.message} What is shown below is from before.`;
-  const box = fault(told, () => (state.bot === null ? greet() : refresh()));
+  const box = fault(error, () => (state.bot === null ? greet() : refresh()), refused);
   box.classList.add("alert");
-  if (isOurs) {
-    const reset = () => go({ ...state, range: DEFAULT_RANGE, zone: browserZone() });
-    box.querySelector("button").replaceWith(h("button", { class: "action", type: "button", onclick: reset }, "Show the last 7 days"));
-  }
+  if (resolved) box.querySelector("p").append(" What is shown below is from before.");
   $("strip").hidden = false;
   $("main").classList.toggle("is-lost", !resolved);
   reveal();
@@ -312,13 +315,18 @@ async function offerBots() {
   }
 }
 
+/** There is no bot to show: take away all that is about one. */
+function leave() {
+  follower.stop();
+  for (const id of ["main", "strip", "controls", "notes", "bot-button"]) $(id).hidden = true;
+  document.title = "Footfall";
+}
+
 /** There is no such bot, or none at all, or none was named. */
 async function greet() {
   const { bot } = state;
   let answer;
-  follower.stop();
-  for (const id of ["main", "strip", "controls", "notes", "bot-button"]) $(id).hidden = true;
-  document.title = "Footfall";
+  leave();
   if (bot === null) {
     const isFirst = $("welcome").hidden;
     if (isFirst) awaitBots($("welcome"));
@@ -416,6 +424,11 @@ addEventListener("popstate", start);
 function start() {
   state = read(location);
   if (state.bot === null) return greet();
+  if (state.bot === undefined) {
+    leave();
+    $("welcome").hidden = false;
+    return lost($("welcome"));
+  }
   history.replaceState(history.state, "", address(state));
   return show();
 }

@@ -11,7 +11,8 @@ export class Panel {
 
   /**
    * `request(view)` says what to ask: {path, parameters}, or null where nothing need be asked.
-   * `draw(answer, view)` shows it; it gets null where nothing was asked.
+   * `draw(answer, view)` shows it; it gets null where nothing was asked. `view.refused(problem)` says of a
+   * fault that can never pass what is wrong, and the way out: {message, label, act}; null where it may pass.
    */
   constructor(root, { request, draw }) {
     this.root = root;
@@ -32,14 +33,14 @@ export class Panel {
     try {
       const answer = request && (await get(request.path, request.parameters, abort.signal));
       if (abort.signal.aborted) return;
-      this.#settle(null);
+      this.#settle(null, view);
       this.draw(answer, view);
       this.answer = answer;
       this.#answered = key;
     } catch (error) {
       if (error.name === "AbortError") return;
       this.#answered = this.answer = null;
-      this.#settle(error, () => this.show(view, { anew: true }));
+      this.#settle(error, view);
       if (!(error instanceof Problem)) reportError(error);
     } finally {
       if (this.#abort === abort) this.#ask(false);
@@ -51,11 +52,11 @@ export class Panel {
     this.root.classList.toggle("is-asking", isAsking);
   }
 
-  #settle(error, retry) {
+  #settle(error, view) {
     const hadFocus = this.#fault?.contains(document.activeElement);
     const height = (this.#fault ?? this.body).offsetHeight; // a fault takes the room of what it stands for
     this.#fault?.remove();
-    this.#fault = error && fault(error.message, retry);
+    this.#fault = error && fault(error, () => this.show(view, { anew: true }), view.refused);
     this.body.hidden = error !== null;
     if (this.#fault) {
       this.#fault.style.minHeight = `${height}px`;
@@ -70,12 +71,13 @@ export class Panel {
   }
 }
 
-/** What went wrong, with the button that tries again. */
-export function fault(message, retry) {
+/** What went wrong, with the button that tries again, or leads out of it. */
+export function fault(error, retry, refused = () => null) {
+  const { message, label, act } = refused(error) ?? { message: error.message, label: "Retry", act: retry };
   return h(
     "div",
     { class: "fault", role: "alert" },
     h("p", {}, message),
-    h("button", { class: "action", type: "button", onclick: retry }, "Retry"),
+    h("button", { class: "action", type: "button", onclick: act }, label),
   );
 }

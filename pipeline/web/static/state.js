@@ -22,6 +22,8 @@ const FILTERS = [...REQUEST_FILTERS, ...TOKEN_FILTERS];
 // A table's own filters, prefixed in the address with the table's name. Absent: null; "": the unknown ones.
 const OWN_FILTERS = { requests: ["endpoint", "country", "ip"], tokens: ["source"] };
 
+const LONGEST_BOT = 128; // code points
+
 export const DEFAULT_RANGE = { range: "7d" };
 
 /** What the third ranking can rank; the first unless chosen. */
@@ -30,18 +32,29 @@ export const RANKED = ["client_class", "browser", "region", "city", "page_url", 
 /** What the first chart can show; the first unless chosen. */
 export const MEASURED = ["requests", "unique_ips", "unique_conversations"];
 
-/** Read an address: {bot, range, zone, ranked, measured, filters, own}; `bot` is null where none is named. */
+/** The bot that a path names; null where none is named, undefined where the name can be no bot's. */
+function botOf(path) {
+  const named = path.match(/^\/bots\/([^/]+)\/analytics$/);
+  if (!named) return null;
+  try {
+    const bot = decodeURIComponent(named[1]);
+    return /\p{Cc}/u.test(bot) || [...bot].length > LONGEST_BOT ? undefined : bot;
+  } catch {
+    return undefined; // no UTF-8
+  }
+}
+
+/** Read an address: {bot, range, zone, ranked, measured, filters, own}; `bot` as `botOf` says. */
 export function read(location) {
   const query = new URLSearchParams(location.search);
-  const named = location.pathname.match(/^\/bots\/([^/]+)\/analytics$/);
   const ends = ["from", "to"].filter((name) => query.has(name)).map((name) => [name, query.get(name)]);
   return {
-    bot: named ? decodeURIComponent(named[1]) : null,
+    bot: botOf(location.pathname),
     range: ends.length ? Object.fromEntries(ends) : { range: query.get("range") ?? DEFAULT_RANGE.range },
     zone: query.has("tz") ? today(query.get("tz")) : browserZone(),
     ranked: RANKED.find((name) => name === query.get("top")) ?? RANKED[0],
     measured: MEASURED.find((name) => name === query.get("chart")) ?? MEASURED[0],
-    filters: FILTERS.flatMap((name) => query.getAll(name).map((value) => [name, value])),
+    filters: FILTERS.flatMap((name) => [...new Set(query.getAll(name))].map((value) => [name, value])),
     own: Object.fromEntries(
       Object.entries(OWN_FILTERS).map(([table, names]) => [
         table,

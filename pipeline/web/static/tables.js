@@ -31,7 +31,7 @@ const after = (name) => (row) => {
   const late = at.ms - event.ms;
   return `${at.text.slice(0, 23).replace("T", " ")}, ${late < 0 ? `${lasting(-late)} earlier` : `${lasting(late)} later`}`;
 };
-const built = (row) => (row.geo_built_at === null ? "None was used" : `Built on ${write.date(moment(row.geo_built_at).wall)}`);
+const built = (row) => (row.geo_built_at === null ? "None was used" : `Built on ${write.date(new Date(moment(row.geo_built_at).ms))} (UTC)`);
 const amount = (name) => (row) => (row[name] === null ? "Not said" : integer(row[name]));
 const record = (row) => `${row.source_topic}, partition ${row.source_partition}, offset ${integer(row.source_offset)}`;
 
@@ -102,7 +102,7 @@ class Table {
         h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "opener" }, h("span", { class: "unseen" }, "Details")),
           ...columns.map(([label, kind]) => h("th", { scope: "col", class: kind }, label)))), this.rows),
     );
-    const { button, menu } = exportMenu(name, title, (format) => this.#export(format));
+    const { button, menu } = exportMenu(name, title, (format) => this.#export(format), (error) => this.#view.refused(error));
     root.append(
       h("header", { class: "panel-head" }, h("h2", { id: `${name}-title` }, title), this.own, this.arrived, this.note, h("span", { class: "spring" }), form, button, menu),
       h("div", { class: "panel-body" }, this.scroller,
@@ -203,7 +203,7 @@ class Table {
         list.append(...this.#facts(this.details, data));
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
-        const failed = fault(error.message, () => (failed.remove(), ask()));
+        const failed = fault(error, () => (failed.remove(), ask()));
         box.append(failed);
       } finally {
         pending.forEach((fact) => fact.remove());
@@ -270,9 +270,9 @@ const written = (name, value) => (value && name === "country" ? `${country(value
 export function requestsTable(root, { narrow, values, toggle, refresh }) {
   let view = null;
   const suggest = (name) => async (text) => (view ? (await values.of(view, name, text)).map(({ value }) => written(name, value)) : []);
-  const field = (name, parse) =>
-    filterField("requests", name, { parse, suggest: suggest(name), change: (value) => narrow(name, value) });
-  const fields = { endpoint: field("endpoint", same), country: field("country", orUnknown(codeOf)), ip: field("ip", orUnknown(addressOf)) };
+  const field = (name, parse, wrong) =>
+    filterField("requests", name, { parse, wrong, suggest: suggest(name), change: (value) => narrow(name, value) });
+  const fields = { endpoint: field("endpoint", same), country: field("country", orUnknown(codeOf), "No such country: choose one of the list."), ip: field("ip", orUnknown(addressOf), "Not an IP address.") };
   const form = h("div", { class: "filters", role: "group", "aria-label": "Filters of the requests table" }, ...Object.values(fields).map(({ element }) => element));
   const table = new Table(root, {
     name: "requests", title: "Requests", path: "requests", names: REQUEST_FILTERS, columns: REQUESTS, facts: REQUEST_FACTS, details: REQUEST_DETAILS, form, toggle, refresh,

@@ -50,6 +50,15 @@ export function listBots(root, rows, answer, zone) {
   if (focused !== null) [...root.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
 }
 
+/** Fill `root`: the address names what can be no bot. */
+export function lost(root) {
+  root.replaceChildren(
+    h("h1", {}, "This address names no bot"),
+    h("p", {}, "What stands where the name should be cannot be one. The link may have been cut off, or changed on its way."),
+    h("p", {}, h("a", { href: "/" }, "All bots")),
+  );
+}
+
 /** The bot that has arrived: the one waited for, or where none is, the first there is; null before that. */
 async function arrived(bot) {
   if (bot === null) return (await get("/bots", [["limit", 1]])).data.rows[0]?.bot_id ?? null;
