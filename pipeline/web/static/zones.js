@@ -87,9 +87,12 @@ export function momentsAt(wall, zone) {
 let names;
 const offsets = new Map();
 
-/** The offset that a zone has now. */
+/** The offset that a zone has now; null where the browser does not know the zone. */
 function offsetNow(zone) {
-  if (!offsets.has(zone)) offsets.set(zone, clockOf(zone) && offsetText(aheadAt(Date.now(), clockOf(zone))));
+  if (!offsets.has(zone)) {
+    const clock = clockOf(zone);
+    offsets.set(zone, clock && offsetText(aheadAt(Date.now(), clock)));
+  }
   return offsets.get(zone);
 }
 
