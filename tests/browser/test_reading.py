@@ -346,6 +346,7 @@ def test_what_the_list_does_not_hold_of_a_row_fails_alone_and_is_asked_for_again
     api.failing = set()
     opened.get_by_role("button", name="Retry").click()
     expect(opened.locator(".facts")).to_contain_text("Cached, of the input")
+    expect(opened.locator(".facts .skeleton")).to_have_count(0)
     said = opened.locator(".facts div").evaluate_all(
         "all => Object.fromEntries(all.map(row => [...row.children].map(e => e.innerText)))"
     )
