@@ -153,7 +153,43 @@ def test_a_card_draws_the_shape_of_its_number_where_that_follows_the_filters(
     assert reader.page.locator("[data-card] polyline").count() == 1
 
 
+def test_whatever_a_filter_does_not_narrow_says_so_and_nothing_else_is_left_out(
+    reader: Reader, api: FakeApi
+) -> None:
+    api.summary = {"unfiltered": ["total_requests", "unique_ips"]}
+    reader.open(query="?tz=UTC&source=chat&chart=unique_conversations")
+    for panel in ("#unique-series", "#endpoints", "#countries", "#ranked", "#requests"):
+        expect(reader.page.locator(panel)).to_contain_text("not filtered by Source")
+    expect(reader.page.locator("#unique-series .side")).to_contain_text("current bar unfinished")
+    expect(reader.card("total_requests").locator(".card-small")).to_have_text("not filtered")
+    expect(reader.card("unique_ips").locator(".card-small")).to_have_text("exact, not filtered")
+    reader.open(query="?tz=UTC&country=DE&top=source")
+    expect(reader.page.locator("#ranked")).to_contain_text("not filtered by Country")
+    expect(reader.page.locator("#endpoints .side")).to_have_text("Requests, share")
+
+
 # --- the charts
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_choosing_what_a_chart_is_of_moves_nothing(reader: Reader, api: FakeApi, width: int) -> None:
+    reader.page.set_viewport_size({"width": width, "height": 900})
+    reader.open(query="?tz=UTC")
+
+    def height(part: str) -> float:
+        box = reader.page.locator(part).bounding_box()
+        assert box
+        return box["y"]
+
+    below = height("#trio")
+    reader.doing(lambda: reader.page.locator("#series .measure").select_option("unique_conversations"))
+    assert height("#trio") == below
+    if width == 1440:
+        axis = ".grid.base line"
+        assert height(f"#unique-series {axis}") == pytest.approx(height(f"#token-series {axis}"), abs=0.6)
+    select = reader.page.locator("#unique-series .measure")
+    narrowed = select.evaluate("it => [it.offsetWidth, (it.style.flex = 'none', it.offsetWidth)]")
+    assert narrowed[0] == narrowed[1], "the longest name fits"
 
 
 def test_both_charts_read_the_interval_under_the_pointer(reader: Reader, api: FakeApi) -> None:
@@ -391,11 +427,25 @@ def test_what_lags_is_amber_with_its_reason(reader: Reader, api: FakeApi) -> Non
     api.freshness = {
         "data_as_of": text(NOW - timedelta(minutes=7)),
         "consumer_lag_records": 1234,
+        "late_events_24h": 2,
         "dead_letters_24h": 1,
     }
     reader.page.get_by_role("button", name="Refresh").click()
-    expect(note).to_contain_text("7 min behind, 1,234 events waiting, 1 event rejected in 24 h")
+    expect(note).to_contain_text("7 min behind, 1,234 events waiting, 1 event rejected in 24 h (all bots)")
     assert note.evaluate("note => getComputedStyle(note).color") != quiet
+    reader.page.get_by_role("button", name="More about how fresh").focus()
+    reader.page.keyboard.press("Enter")
+    more = reader.page.get_by_role("dialog", name="How fresh this is")
+    as_of = api.freshness["data_as_of"].replace("T", " ")
+    expect(more).to_be_focused()
+    expect(more.locator("p")).to_have_text(
+        [
+            f"Every event that reached Kafka before {as_of} is in these numbers.",
+            "In the last 24 h 2 events of all bots came late, and are counted where they belong.",
+            "In the last 24 h 1 event of all bots was rejected. “footfall dead-letters list” says which, and why.",
+        ]
+    )
+    reader.page.keyboard.press("Escape")
     api.freshness = {"data_as_of": None}
     reader.page.get_by_role("button", name="Refresh").click()
     expect(note).to_have_text("nothing said yet: is a worker running?")
@@ -469,6 +519,9 @@ def test_the_bots_are_listed_by_requests_with_their_sum_and_followed_while_they_
     expect(rows).to_have_count(5)
     expect(reader.page.locator("#welcome .hint")).to_have_text(
         "Times in Asia/Tokyo, counting, 9,000 events waiting"
+    )
+    expect(reader.page.locator("#welcome .note")).to_have_text(
+        "It is not known yet how far these numbers reach."
     )
     reader.page.get_by_role("link", name="c").focus()
     api.bots, api.freshness = {"a": 10, "b": 3000, "c": 500}, {}
@@ -564,6 +617,27 @@ def test_all_columns_of_token_usages_fit_on_a_phone(reader: Reader, api: FakeApi
     assert scroller.evaluate("box => box.scrollWidth === box.clientWidth")
     note = reader.page.locator("#strip")
     assert note.evaluate("strip => strip.clientHeight") < 60
+
+
+def test_what_to_do_about_an_empty_range_stands_off_its_border(reader: Reader, api: FakeApi) -> None:
+    api.requests, api.request_rows = [0] * 42, []
+    reader.page.set_viewport_size({"width": 390, "height": 844})
+    reader.open(query="?tz=UTC&country=DE")
+    strip = reader.page.locator("#strip").bounding_box()
+    button = reader.page.get_by_role("button", name="Remove the filters").bounding_box()
+    assert strip
+    assert button
+    assert button["x"] - strip["x"] >= 8
+    assert strip["y"] + strip["height"] - button["y"] - button["height"] >= 4
+
+
+def test_copied_cells_say_nothing_that_is_not_seen(reader: Reader, api: FakeApi) -> None:
+    api.request_rows = [request_row(0, city=None)]
+    reader.open(query="?tz=UTC")
+    row = reader.page.locator("#requests tbody tr")
+    copied = row.evaluate("row => (getSelection().selectAllChildren(row), getSelection().toString())")
+    assert "–" in copied
+    assert "Unknown" not in copied
 
 
 def test_an_opened_row_is_read_on_a_phone_without_scrolling_sideways(reader: Reader, api: FakeApi) -> None:
@@ -665,7 +739,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(reader: Reader,
                 }"""
             )
         )
-    assert order[:8] == [
+    assert order[:9] == [
         "Skip to the numbers",
         "Footfall, all bots",
         "bot-button",
@@ -674,8 +748,9 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(reader: Reader,
         "refresh",
         "theme",
         "filter-button",
+        "freshness-button",
     ]
-    assert order[8:20] == [
+    assert order[9:21] == [
         "total_requests",
         "unique_ips",
         "unique_conversations",
@@ -689,4 +764,4 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(reader: Reader,
         "Requests over time, bar by bar",
         "Tokens over time, bar by bar",
     ]
-    assert order[20:22] == ["widget", "api"]
+    assert order[21:23] == ["widget", "api"]

@@ -113,6 +113,7 @@ MENUS = {
     "filters": "#filter-button",
     "ranges": "#range-button",
     "zones": "#zone-button",
+    "freshness": "#freshness-button",
     "export": "[popovertarget=requests-export]",
 }
 

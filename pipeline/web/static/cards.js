@@ -36,7 +36,7 @@ export function cards(root) {
   return panel;
 }
 
-/** What a card says: `raw` to copy, `text` to see, `small` below it, `exactly` to read out. */
+/** What a card says: `raw` to copy, `text` to see, `small` below it, of which `mark` always, `exactly` to read out. */
 function face(name, data, view) {
   if (name === "last_request") return lastRequest(data.last_request, view);
   if (name in UNIQUE) return unique(data[name], UNIQUE[name], data.exact?.[name] !== false);
@@ -49,8 +49,8 @@ function face(name, data, view) {
 function unique(n, thing, isExact) {
   const once = `Each ${thing} counts once in the whole range, so the counts of single days may add up to more.`;
   return isExact
-    ? { raw: String(n), text: compact(n), small: n ? "exact, each once" : "exact", exactly: `${integer(n)}, exact. ${once}` }
-    : { raw: String(n), text: `≈ ${compact(n)}`, small: "estimated, each once", exactly: `about ${integer(n)}, estimated: there are too many to hold each one. ${once}` };
+    ? { raw: String(n), text: compact(n), mark: "exact", small: n ? "exact, each once" : "exact", exactly: `${integer(n)}, exact. ${once}` }
+    : { raw: String(n), text: `≈ ${compact(n)}`, mark: "estimated", small: "estimated, each once", exactly: `about ${integer(n)}, estimated: there are too many to hold each one. ${once}` };
 }
 
 /** A vote's share of all that hold. */
@@ -77,13 +77,13 @@ function lastRequest(text, { now }) {
 
 function card(name, label) {
   const value = h("span", { class: "card-value skeleton" }, "\u00a0");
-  const small = h("span", { class: "card-small" });
+  const foot = h("span", { class: "card-small" });
   const element = h(
     "div",
     { class: "card", tabindex: 0, role: "group", "aria-label": label, dataset: { card: name } },
     h("span", { class: "card-label" }, label),
     value,
-    small,
+    foot,
   );
   let reading = label;
   let isUnfiltered = false;
@@ -96,7 +96,7 @@ function card(name, label) {
   });
   return {
     element,
-    draw: ({ raw, text, small: below = "", exactly, isUnfiltered: isNow, filters }) => {
+    draw: ({ raw, text, mark, small = "", exactly, isUnfiltered: isNow, filters }) => {
       isUnfiltered = isNow;
       const names = [...new Set(filters.map(([filter]) => filterName(filter)))].join(", ");
       reading = `${label}: ${exactly}${isUnfiltered ? `. Not narrowed by ${names}` : ""}`;
@@ -105,11 +105,12 @@ function card(name, label) {
       element.classList.toggle("is-unfiltered", isUnfiltered);
       value.classList.remove("skeleton");
       value.textContent = text;
-      if (isUnfiltered || below || !small.querySelector("svg")) small.textContent = isUnfiltered ? "not filtered" : below;
+      const below = isUnfiltered ? [mark, "not filtered"].filter(Boolean).join(", ") : small;
+      if (below || !foot.querySelector("svg")) foot.textContent = below;
     },
     shape: (values) => {
       if (isUnfiltered) return;
-      small.replaceChildren(...(values.length > 2 && values.some((n) => n !== values[0]) ? [sparkline(values)] : []));
+      foot.replaceChildren(...(values.length > 2 && values.some((n) => n !== values[0]) ? [sparkline(values)] : []));
     },
   };
 }

@@ -2,12 +2,12 @@
 
 import { botPath } from "./api.js";
 import { h, s, tip } from "./dom.js";
-import { axis, between, compact, count, filterName, integer } from "./format.js";
+import { unheeded } from "./filters.js";
+import { axis, between, compact, count, integer } from "./format.js";
 import { barsOf, grid, labels } from "./intervals.js";
 import { Panel } from "./panel.js";
 import { REQUEST_FILTERS, TOKEN_FILTERS, chosen } from "./state.js";
 
-const HEIGHT = 208;
 const ABOVE = 8;
 const BELOW = 22;
 const PAPER_WIDTH = 400; // more than a chart has on A4: its labels are printed a little smaller than on a screen
@@ -34,13 +34,16 @@ export const uniquesOverTime = (root, pick) =>
   overTime(root, pick, ({ measured }) => measured in UNIQUE && {
     path: "uniques/timeseries", names: REQUEST_FILTERS, label: `${UNIQUE[measured]}s over time, bar by bar`, parts: [measured],
     said: ([n]) => count(n, UNIQUE[measured]),
-    noted: (bars) => [`The bars add up to ${integer(bars.reduce((a, { total }) => a + total, 0))}: who comes in several counts in each, and in the card once`],
+    noted: (bars, most, ignored) => [
+      ...(ignored ? [ignored] : []), ...(most ? unfinished(bars) : []),
+      `the bars add up to ${integer(bars.reduce((a, { total }) => a + total, 0))}: who comes in several counts in each, and in the card once`,
+    ],
   });
 
 /** What is said beside a title. */
 const peak = (none) => (bars, most, ignored) => [
-  ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : most ? `peak ${compact(most)}` : none,
-  ...(most && !ignored.length ? unfinished(bars) : []),
+  ignored || (most ? `peak ${compact(most)}` : none),
+  ...(most && !ignored ? unfinished(bars) : []),
 ];
 
 /** Which bars are drawn lighter, as they count less than their interval. */
@@ -65,9 +68,8 @@ function overTime(root, pick, of) {
       const bars = barsOf(answer, now, parts);
       root.querySelector(".interval").textContent = `Interval: ${answer.data.interval}`;
       const most = bars.reduce((a, { total }) => Math.max(a, total), 0);
-      const ignored = [...new Set(state.filters.map(([name]) => name).filter((name) => !names.includes(name)))];
       const side = root.querySelector(".side");
-      side.title = side.textContent = noted(bars, most, ignored).join(", ");
+      side.title = side.textContent = noted(bars, most, unheeded(state, names)).join(", ");
       panel.bars = bars;
       chart.show({ interval: answer.data.interval, bars, most, label, parts, said });
     },
@@ -94,7 +96,7 @@ class Bars {
     this.pick = pick;
     this.svg = s("svg", { "aria-hidden": "true" });
     this.plot = h("div", { class: "plot skeleton", tabindex: 0, role: "slider", "aria-label": "Over time, bar by bar", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0 }, this.svg);
-    root.replaceChildren(this.plot);
+    root.append(this.plot);
     new ResizeObserver(() => this.#draw()).observe(this.plot);
     // Nothing says how wide paper is, or is told when the page is laid out for it.
     addEventListener("beforeprint", () => this.#draw(PAPER_WIDTH));
@@ -124,11 +126,12 @@ class Bars {
 
   #draw(width = this.plot.clientWidth) {
     const bars = this.#bars;
-    if (!bars.length || !width) return;
+    const height = this.plot.clientHeight;
+    if (!bars.length || !height) return;
     const lines = grid(this.#most);
     const left = 10 + 7 * Math.max(...lines.map((value) => axis(value).length));
     const top = lines.at(-1);
-    const inner = HEIGHT - ABOVE - BELOW;
+    const inner = height - ABOVE - BELOW;
     const y = (value) => ABOVE + inner * (1 - Number(value) / top);
     const each = (width - left) / bars.length;
     const x = (i) => left + i * each;
@@ -143,21 +146,21 @@ class Bars {
       const room = text.length * 7 + 4;
       const fits = x(index) + room < width;
       return s("g", { class: "tick" },
-        s("line", { x1: x(index), x2: x(index), y1: HEIGHT - BELOW, y2: HEIGHT - BELOW + 5 }),
-        ...(fits ? [s("text", { x: x(index) + 3, y: HEIGHT - 5 }, text)] : []));
+        s("line", { x1: x(index), x2: x(index), y1: y(0), y2: y(0) + 5 }),
+        ...(fits ? [s("text", { x: x(index) + 3, y: height - 5 }, text)] : []));
     });
     const columns = bars.flatMap((bar, i) => this.#column(bar, x(i) + gap / 2, Math.max(each - gap, 0.5), y));
     this.band = s("rect", { class: "band", y: ABOVE, height: inner, width: 0 });
-    this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("width", width);
-    this.svg.setAttribute("height", HEIGHT);
+    this.svg.setAttribute("height", height);
     this.svg.replaceChildren(...frame, this.band, ...columns, ...ticks);
   }
 
   /** The rectangles of a bar, its parts one on the other; what is there is at least seen, and so is nothing. */
   #column({ parts, total, start, isPartial }, x, width, y) {
     const kind = isPartial ? " is-partial" : "";
-    if (!total) return [s("rect", { class: "count is-zero", x, width, y: HEIGHT - BELOW - 1, height: 1, "data-start": start.text, "data-value": 0 })];
+    if (!total) return [s("rect", { class: "count is-zero", x, width, y: y(0) - 1, height: 1, "data-start": start.text, "data-value": 0 })];
     let below = 0;
     return parts.map((part, n) => {
       const foot = y(below);

@@ -7,6 +7,12 @@ import { REQUEST_FILTERS, TOKEN_FILTERS } from "./state.js";
 
 const EACH = 4; // of every filter, before anything is typed
 
+/** Which filters of the page do not narrow what knows only those `names`, as a note; empty where all do. */
+export function unheeded({ filters }, names) {
+  const ignored = [...new Set(filters.map(([name]) => name).filter((name) => !names.includes(name)))];
+  return ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : "";
+}
+
 /** Draw a chip per filter. `remove(name, value)` and `clear()` are told what a reader wants; `zoom` is a chip of its own. */
 export function drawChips({ filters, zoom, remove, clear, fallback }) {
   const box = $("chips");

@@ -8,18 +8,17 @@ const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 30_000;
 const PAUSES_GROW = 1.25;
 
-/** What an answer says of its own freshness: {text, title, isSlow, isCounting}; `isCounting`: more of it is known soon. */
+/** What an answer says of its own freshness: {text, details, isSlow, isCounting}; `details` are sentences; `isCounting`: more of it is known soon. */
 export function reach({ freshness: { data_as_of: asOf, consumer_lag_records: lag, late_events_24h: late, dead_letters_24h: refused }, answeredAt }) {
-  const rejected = refused ? `, ${count(refused, "event")} rejected in 24 h` : "";
-  const told = [
-    asOf && `Every event that reached Kafka before ${asOf.replace("T", " ")} is in these numbers.`,
-    late && `In 24 h ${count(late, "event")} came late, and ${late === 1 ? "is" : "are"} counted where ${late === 1 ? "it belongs" : "they belong"}.`,
-    refused && `“footfall dead-letters list” says which ${refused === 1 ? "event was" : "events were"} rejected, and why.`,
-  ];
-  const title = told.filter(Boolean).join(" ");
+  const rejected = refused ? `, ${count(refused, "event")} rejected in 24 h (all bots)` : "";
+  const details = [
+    asOf ? `Every event that reached Kafka before ${asOf.replace("T", " ")} is in these numbers.` : "It is not known yet how far these numbers reach.",
+    late && `In the last 24 h ${count(late, "event")} of all bots came late, and ${late === 1 ? "is counted where it belongs" : "are counted where they belong"}.`,
+    refused && `In the last 24 h ${count(refused, "event")} of all bots ${refused === 1 ? "was" : "were"} rejected. “footfall dead-letters list” says which, and why.`,
+  ].filter(Boolean);
   if (!asOf) {
     const text = lag ? `counting, ${count(lag, "event")} waiting` : "nothing said yet: is a worker running?";
-    return { text: `${text}${rejected}`, title, isSlow: true, isCounting: true };
+    return { text: `${text}${rejected}`, details, isSlow: true, isCounting: true };
   }
   const { ms, wall } = moment(asOf);
   const behind = answeredAt - ms;
@@ -27,7 +26,7 @@ export function reach({ freshness: { data_as_of: asOf, consumer_lag_records: lag
   const isSlow = behind > BEHIND_IS_SLOW_MS;
   const why = lag ? `, ${count(lag, "event")} waiting` : isSlow ? ", no worker reports" : "";
   return {
-    text: `up to ${when}, ${lasting(behind)} behind${why}${rejected}`, title, isSlow,
+    text: `up to ${when}, ${lasting(behind)} behind${why}${rejected}`, details, isSlow,
     isCounting: lag > 0 && behind > BEHIND_IS_COUNTING_MS,
   };
 }

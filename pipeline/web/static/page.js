@@ -215,17 +215,18 @@ function chips() {
 /** "up to 14:03:21, 2 s behind": how far the numbers reach, and why not further. */
 function drawFreshness() {
   if (!freshness) return;
-  const { text, title, isSlow } = reach(freshness.answer);
+  const { text, details, isSlow } = reach(freshness.answer);
   const ago = Date.now() - freshness.at;
   if ($("fresh").textContent !== text) {
     const phrases = text.split(/(?<=,) /).flatMap((phrase) => [" ", h("span", { class: "phrase" }, phrase)]);
     $("fresh").replaceChildren(...phrases.slice(1)); // said aloud when it changes, unlike the age
   }
   $("age").textContent = ago > ASKED_LONG_AGO_MS ? `, asked ${lasting(ago)} ago` : "";
-  $("freshness").title = title;
+  $("freshness-menu").replaceChildren(...details.map((sentence) => h("p", { class: "hint" }, sentence)));
   $("freshness").classList.toggle("is-slow", isSlow);
 }
 setInterval(drawFreshness, AGES_EVERY_MS);
+hang($("freshness-menu"), $("freshness-button"));
 
 // ---- what stands out, and what is not there ----
 

@@ -2,6 +2,7 @@
 
 import { botPath } from "./api.js";
 import { h } from "./dom.js";
+import { unheeded } from "./filters.js";
 import { compact, count, country, filterValue, integer, share } from "./format.js";
 import { Panel } from "./panel.js";
 import { REQUEST_FILTERS, TOKEN_FILTERS, chosen } from "./state.js";
@@ -21,6 +22,8 @@ const rankedBy = (name) => (TOKEN_FILTERS.includes(name) ? TOKENS : REQUESTS);
 /** A ranking of what `by(state)` says, tokens by source and model, all else by requests; `toggle(name, value)` is told what a reader clicks. */
 export function ranking(root, by, toggle) {
   const body = root.querySelector(".ranked");
+  const side = root.querySelector(".side");
+  const usual = side.textContent;
   return new Panel(root, {
     request: ({ state, ends }) => {
       const { path, names } = rankedBy(by(state));
@@ -28,6 +31,7 @@ export function ranking(root, by, toggle) {
     },
     draw: ({ data }, { state }) => {
       const name = by(state);
+      side.title = side.textContent = unheeded(state, rankedBy(name).names) || usual;
       const focused = body.contains(document.activeElement) ? document.activeElement.dataset.value : null;
       const chips = state.filters.filter(([filter]) => filter === name).map(([, value]) => value);
       const longest = data.reduce((most, { share: of }) => Math.max(most, of), 0) || 1;

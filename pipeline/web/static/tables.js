@@ -4,6 +4,7 @@ import { botPath, get, Problem } from "./api.js";
 import { h } from "./dom.js";
 import { exportMenu } from "./exports.js";
 import { filterField, sourceField } from "./fields.js";
+import { unheeded } from "./filters.js";
 import { country, countryCode, filterName, filterValue, integer, isAddress, lasting, moment, sortable, write } from "./format.js";
 import { Panel, fault } from "./panel.js";
 import { REQUEST_FILTERS, TOKEN_FILTERS, chosen, narrowed } from "./state.js";
@@ -13,7 +14,7 @@ const LOOK_EVERY_MS = 15_000;
 const COUNTED = 100; // of rows that have arrived: more are "more than 99"
 
 const time = (text) => h("time", { datetime: text, title: text.replace("T", " ") }, sortable(moment(text).wall));
-const unknown = () => h("span", { class: "unknown", title: "Unknown" }, h("span", { "aria-hidden": "true" }, "–"), h("span", { class: "unseen" }, "Unknown"));
+const unknown = () => h("span", { class: "unknown", title: "Unknown" }, h("span", { "aria-hidden": "true" }, "–"), h("span", { class: "unseen uncopied" }, "Unknown"));
 const text = (value, title = value) => (value === null ? unknown() : h("span", { class: "cut", title }, h("bdi", {}, value)));
 const named = (name) => (row) => (row[name] === null ? unknown() : text(filterValue(name, row[name]), row[name]));
 const number = (name) => (row) => integer(row[name]);
@@ -118,8 +119,7 @@ class Table {
     const query = JSON.stringify([view.ends, narrowed(view.state, this.name, this.names)]);
     if (query !== this.#query || options?.anew) this.#cursors = [null];
     this.#query = query;
-    const ignored = [...new Set(view.state.filters.map(([name]) => name).filter((name) => !this.names.includes(name)))];
-    this.note.textContent = ignored.length ? `not filtered by ${ignored.map(filterName).join(", ")}` : "";
+    this.note.textContent = unheeded(view.state, this.names);
     const own = Object.entries(view.state.own[this.name]).filter(([, value]) => value !== null);
     this.own.replaceChildren(...own.map(([name, value]) => h("span", { class: "chip" }, h("bdi", {}, `${filterName(name)}: ${filterValue(name, value)}`))));
     return this.panel.show(view, options);

@@ -33,10 +33,10 @@ export function listBots(root, rows, answer, zone) {
   const latest = ({ last_request: last }) => (last ? moment(last).ms : 0);
   const most = [...rows].sort((a, b) => b.requests_7d - a.requests_7d || latest(b) - latest(a));
   const total = rows.reduce((sum, { requests_7d }) => sum + requests_7d, 0);
-  const { text, title, isSlow } = reach(answer);
+  const { text, details, isSlow } = reach(answer);
   root.replaceChildren(
     h("h1", {}, "Bots"),
-    h("p", { class: "hint" }, `Times in ${spelled(zone)}, `, h("span", { class: isSlow ? "is-slow" : "", role: "status", title }, text)),
+    h("p", { class: "hint" }, `Times in ${spelled(zone)}, `, h("span", { class: isSlow ? "is-slow" : "", role: "status" }, text)),
     table(
       h("tbody", {}, ...most.map(({ bot_id, requests_7d, last_request }) =>
         h("tr", {},
@@ -46,7 +46,8 @@ export function listBots(root, rows, answer, zone) {
       h("tfoot", {}, h("tr", {},
         h("th", { scope: "row" }, count(rows.length, "bot")),
         h("td", { class: "number" }, integer(total)),
-        h("td", { class: "moment" }, time(most.toSorted((a, b) => latest(b) - latest(a))[0].last_request))))));
+        h("td", { class: "moment" }, time(most.toSorted((a, b) => latest(b) - latest(a))[0].last_request))))),
+    ...details.map((sentence) => h("p", { class: "note" }, sentence)));
   if (focused !== null) [...root.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
 }
 
