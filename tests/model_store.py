@@ -171,7 +171,7 @@ class ModelStore:
         self._copy = {name: [*rows] for name, rows in self.tables.items()}, {*self._tokens}
 
     def go_back_to_copy(self) -> None:
-        """As when a backup is restored."""
+        """As when a backup is restored; without a copy, an empty one."""
         tables, tokens = self._copy or ({}, set())
         self.tables, self._tokens = {name: [*rows] for name, rows in tables.items()}, {*tokens}
 

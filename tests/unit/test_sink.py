@@ -202,8 +202,7 @@ class PutBack(FakeStore):
     async def serve(self, request: Request) -> None:
         await super().serve(request)
         if len(self.writes) == self._after + 1:
-            self.tables.clear()
-            self._tokens.clear()
+            self.go_back_to_copy()
 
 
 class Restored(FakeStore):
@@ -215,8 +214,7 @@ class Restored(FakeStore):
 
     async def serve(self, request: Request) -> None:
         if len(self.writes) == min(self.faults) + 1:
-            self.tables.clear()
-            self._tokens.clear()
+            self.go_back_to_copy()
         await super().serve(request)
 
 
