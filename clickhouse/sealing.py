@@ -50,7 +50,10 @@ async def find(
     settled_us: int,
     guard_us: int,
 ) -> int:
-    """Queue, under its beginning, the intervals that a pass that `began` then has to seal; how many there are."""
+    """Queue, under its beginning, the intervals that a pass that `began` then has to seal.
+
+    Returns how many entries it has there: of no bot the first, which is not to be sealed, and the intervals.
+    """
     await store.command(
         sql("seal_find"),
         {
@@ -92,12 +95,13 @@ async def seal_days(store: Store, topic: Topic, last: LastPass, *, version: int,
 async def complete(
     store: Store, topic: Topic, *, version: int, due_before_ms: int, data_as_of_ms: int
 ) -> None:
-    """Say that the pass under `version` is complete."""
+    """Say that the pass under `version` is complete, unless the store has lost what it queued."""
     await store.command(
         sql("seal_complete"),
         {
             "topic": topic.value,
             "version": version,
+            "has_queued": topic in SEALED_TOPICS,
             "due_before_ms": due_before_ms,
             "data_as_of_ms": data_as_of_ms,
         },

@@ -45,7 +45,7 @@ async def _seal_due(
     store: Store, topic: Topic, last: sealing.LastPass, *, began: int, due_before_ms: int
 ) -> None:
     """Seal the intervals that are due, so many at a time; then the days that they belong to."""
-    found = await sealing.find(
+    entries = await sealing.find(
         store,
         topic,
         began=began,
@@ -56,8 +56,8 @@ async def _seal_due(
         settled_us=SETTLED_MS * 1000,
         guard_us=GUARD_MS * 1000,
     )
-    for offset in range(0, found, MAX_INTERVALS):
+    for offset in range(1, entries, MAX_INTERVALS):
         await sealing.seal_intervals(store, topic, version=began, offset=offset, limit=MAX_INTERVALS)
-        metrics.SEALED_INTERVALS.labels(topic=topic).inc(min(MAX_INTERVALS, found - offset))
+        metrics.SEALED_INTERVALS.labels(topic=topic).inc(min(MAX_INTERVALS, entries - offset))
     # Also of what an earlier pass queued and did not come to.
     await sealing.seal_days(store, topic, last, version=began, due_before_ms=due_before_ms)

@@ -374,7 +374,8 @@ class ModelStore:
             ):
                 found.append(key)
         return [
-            {"topic": given["topic"], "version": began, "bot_id": bot, "start": start} for bot, start in found
+            {"topic": given["topic"], "version": began, "bot_id": bot, "start": start}
+            for bot, start in [("", due_before), *found]
         ]
 
     def _seal_15m(self, given: Parameters) -> list[Row]:
@@ -431,6 +432,8 @@ class ModelStore:
 
     def _seal_complete(self, given: Parameters) -> list[Row]:
         """queries/seal_complete.sql"""
+        if given["has_queued"] and not self._queued(given["topic"], given["version"]):
+            return []
         return [
             {
                 "topic": given["topic"],

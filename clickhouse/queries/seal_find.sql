@@ -5,6 +5,8 @@
 -- by then a row that was given its ingested_at earlier but became readable later is there too. One not due yet is left to
 -- its cells, unless it lies outside what workers hold open, is sealed already, or a cell of it was closed. No pass seals an
 -- interval twice, or looks at rows that came after it began: every pass ends.
+--
+-- First in the queue is an entry of no bot, by which the pass knows at its end that the store has not lost the rest.
 INSERT INTO footfall.seal_queue (topic, version, bot_id, interval_start)
 WITH
     fromUnixTimestamp64Milli({due_before_ms:Int64}, 'UTC') AS due_before,
@@ -53,3 +55,5 @@ WHERE (interval_start < due_before
   AND (sealed_at <= touched_at + {settled_us:Int64}
        OR (sealed_at < touched_at + {guard_us:Int64} AND {began:Int64} >= touched_at + {guard_us:Int64})
        OR sealed_at = 0)
+UNION ALL
+SELECT {topic:String}, {began:Int64}, '', fromUnixTimestamp64Milli({due_before_ms:Int64}, 'UTC')

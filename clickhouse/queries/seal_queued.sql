@@ -1,2 +1,2 @@
--- How many intervals a pass has found. Reads its entries in the queue.
+-- How many entries a pass has in the queue. Reads them.
 SELECT count() FROM footfall.seal_queue WHERE topic = {topic:String} AND version = {version:UInt64}

@@ -249,6 +249,7 @@ class Schedule:
         self.zombies: list[Process] = []
         """Processes whose partitions others hold, and which do not know it."""
         self.passes: list[Task] = []
+        self.copied_us = 0
         self.in_flight: list[Request] = []
         """Requests whose client is gone, or has given up, and which the store may yet do."""
 
@@ -496,7 +497,8 @@ class Schedule:
 
         Connections break: nothing lands any more that was asked of the later one. Of its replies some are read, where
         they had arrived and the process was paused since; but not in a flush that has failed or taken long already:
-        it writes everything again once, not twice.
+        it writes everything again once, not twice. Nor in a pass of the sealer that began before the copy was made: the
+        copy holds what it queued, and perhaps not what it sealed.
         """
         self.note("store restored")
         self.store.go_back_to_copy()
@@ -507,6 +509,7 @@ class Schedule:
         for task in (*tasks, *self.passes):
             if task.request is not None:
                 is_straight = not task.has_failed and before_us - task.began_us < SECOND * 1000
+                is_straight &= task not in self.passes or task.began_us > self.copied_us
                 has_reply = task.request is not QUESTION and (task.is_applied or self.chance() < 0.5)
                 task.is_applied = was_paused and is_straight and has_reply
                 task.is_cut_off = not task.is_applied
@@ -585,6 +588,7 @@ class Schedule:
         elif action == "copy":
             self.note("store copied")
             self.store.keep_copy()
+            self.copied_us = self._now_us
         elif action == "restore" and self.store.has_copy:
             self.restore()
 

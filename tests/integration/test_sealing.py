@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from clickhouse import ledger, sealing
-from clickhouse.client import Store, StoreAddress, StoreError, connect
+from clickhouse.client import Store, StoreAddress, StoreError, connect, sql
 from pipeline import seal as seal_module
 from pipeline.seal import GUARD_MS, SETTLED_MS, seal
 from pipeline.window import AHEAD_MS, GRACE_MS, interval_start
@@ -100,7 +100,9 @@ class Sealer:
 
     async def queued(self) -> int:
         """How many intervals were found since the beginning."""
-        return int((await self.store.rows("SELECT count() FROM footfall.seal_queue"))[0][0])
+        return int(
+            (await self.store.rows("SELECT count() FROM footfall.seal_queue WHERE bot_id != ''"))[0][0]
+        )
 
     async def assert_equals_raw(self) -> None:
         """Every interval that has rows is sealed and says what they say."""
@@ -543,6 +545,31 @@ def test_a_pass_that_dies_half_way_is_completed_by_the_next(
         await sealer.seal(after_ms=10 * 60_000)
         await sealer.assert_equals_raw()
         assert await sealer.sealed("1d") == aggregate(REQUESTS, sealer.written, day_start)
+
+    sealing_at(scenario)
+
+
+@pytest.mark.parametrize("step", ["seal_find", "seal_15m_bot_requests", "seal_1d_bot_requests"])
+def test_a_pass_during_which_the_store_was_put_back_is_not_complete(
+    sealing_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def scenario(sealer: Sealer) -> None:
+        await sealer.write(sealer.row(sealer.now_ms))
+        await sealer.seal(after_ms=4 * 60_000)
+        real = Store.command
+
+        async def is_put_back(store: Store, statement: str, *given: Any) -> None:
+            await real(store, statement, *given)
+            if statement == sql(step):
+                for table in ("seal_queue", "bot_requests_15m", "bot_requests_1d"):
+                    await real(store, f"TRUNCATE TABLE footfall.{table}")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "command", is_put_back)
+            await sealer.seal(after_ms=4 * 60_000)
+        assert await sealer.sealed() == {}
+        await sealer.seal(after_ms=10 * 60_000)
+        await sealer.assert_equals_raw()
 
     sealing_at(scenario)
 
