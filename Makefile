@@ -12,7 +12,7 @@ up:  ## Start everything on this machine and say where the page is.
 test:  ## Install what the tests need, then run them all.
 	tests/set_up.sh
 	$(MAKE) kafka
-	$(UV_RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(UV_RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 unit:  ## The tests that need no broker, no browser, no store.
 	$(UV_RUN) pytest tests/unit
