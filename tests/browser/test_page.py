@@ -266,7 +266,7 @@ def test_tokens_over_time_are_those_of_the_cards_and_of_a_source(reader: Reader)
             assert bars == [bucket[part] for bucket in series["buckets"] if any([*bucket.values()][1:])]
             assert sum(bars) == int(reader.cards()[part] or 0)
             assert sum(bars) > 0
-    expect(reader.page.locator("#series")).to_contain_text("not filtered by Source")
+    expect(reader.page.locator("#series .side")).to_have_text("not filtered by Source, outer bars unfinished")
 
 
 def test_unknown_is_a_value_one_can_filter_by(reader: Reader) -> None:
@@ -434,11 +434,17 @@ def test_a_zone_is_found_by_its_name_of_today_a_former_one_and_its_offset(reader
         ("US/Eastern", "America/New York", "UTC−0"),
         ("GMT", "UTC", ""),
         ("utc-9:30", "Pacific/Marquesas", "UTC−09:30"),
+        ("+5:4", "Asia/Kathmandu", "UTC+05:45"),
         ("+5:45", "Asia/Kathmandu", "UTC+05:45"),
     ]:
         field.fill(written)
         expect(found.locator(".option-name")).to_have_text(zone)
         expect(found).to_contain_text(note)
+    field.fill("+1")
+    notes = reader.page.locator("#zone-menu [role=option] .note").all_text_contents()
+    assert notes
+    assert all("UTC+01:00" in note for note in notes), "and not those of +10 to +14"
+    field.fill("+5:45")
     reader.doing(lambda: reader.page.keyboard.press("Enter"))
     assert reader.query["tz"] == ["Asia/Kathmandu"]
     assert reader.ends()["tz"] == "Asia/Kathmandu"

@@ -43,7 +43,7 @@ export const uniquesOverTime = (root, pick) =>
 /** What is said beside a title. */
 const peak = (none) => (bars, most, ignored) => [
   ignored || (most ? `peak ${compact(most)}` : none),
-  ...(most && !ignored ? unfinished(bars) : []),
+  ...(most ? unfinished(bars) : []),
 ];
 
 /** Which bars are drawn lighter, as they count less than their interval. */

@@ -107,12 +107,11 @@ export function zones(written, chosen) {
   names ??= Intl.supportedValuesOf("timeZone").map(today).sort();
   const here = browserZone();
   const whole = meant(written);
-  const isOffset = /[+−-]\d/.test(written);
   if (!written) offsets.clear(); // the list has just been opened
   return [...new Set([here, "UTC", chosen, ...names, ...(whole ? [whole] : [])])].map((zone) => ({
     value: zone,
     name: spelled(zone),
-    also: [FORMER[zone] && spelled(FORMER[zone]), zone === whole && written, isOffset && spellings(offsetNow(zone))].filter(Boolean).join(" "),
+    also: [FORMER[zone] && spelled(FORMER[zone]), (zone === whole || isOffsetOf(zone, written)) && written].filter(Boolean).join(" "),
     get note() {
       const offset = offsetNow(zone);
       return [zone === here && "this browser", offset && zone !== "UTC" && offsetName(offset)].filter(Boolean).join(", ");
@@ -120,11 +119,9 @@ export function zones(written, chosen) {
   }));
 }
 
-/** An offset in the ways that a reader may write it. */
-function spellings(offset) {
-  if (offset === null) return "";
-  const [sign, hours, minutes] = [offset[0], Number(offset.slice(1, 3)), offset.slice(4)];
-  const clocks = [offset.slice(1), `${hours}:${minutes}`, ...(minutes === "00" ? [`${hours}`] : [])];
-  const signs = sign === "-" ? ["-", "−"] : ["+"];
-  return ["", "utc", "gmt"].flatMap((before) => signs.flatMap((one) => clocks.map((clock) => `${before}${one}${clock}`))).join(" ");
+/** Whether a zone has the offset that is `written`, or begun: "+1" is +01:00 alone, "+1:" also +01:30. */
+function isOffsetOf(zone, written) {
+  const [, sign, hours, colon, minutes] = /^(?:utc|gmt)?([+−-])(\d\d?)(:?)(\d{0,2})$/i.exec(written) ?? [];
+  const begun = `${sign === "+" ? "+" : "-"}${hours?.padStart(2, "0")}:${colon ? minutes : "00"}`;
+  return sign !== undefined && (offsetNow(zone)?.startsWith(begun) ?? false);
 }
