@@ -26,7 +26,7 @@ MAX_INTERVALS = 5_000
 async def seal(store: Store, topic: Topic, *, partitions: int) -> bool:
     """One pass: seal what is due, and say how far every reader can see. Raises StoreError.
 
-    `partitions` is how many the topic has. True: the pass is complete.
+    `partitions` is how many the topic has. True: the pass came to its end.
     """
     last = await sealing.last_pass(store, topic)
     # Before the clock is read: what was durable then was ingested before this pass began, and it makes it visible.
@@ -56,7 +56,7 @@ async def _seal_due(
         settled_us=SETTLED_MS * 1000,
         guard_us=GUARD_MS * 1000,
     )
-    for offset in range(1, entries, MAX_INTERVALS):
+    for offset in range(1, entries, MAX_INTERVALS):  # the first is no interval
         await sealing.seal_intervals(store, topic, version=began, offset=offset, limit=MAX_INTERVALS)
         metrics.SEALED_INTERVALS.labels(topic=topic).inc(min(MAX_INTERVALS, entries - offset))
     # Also of what an earlier pass queued and did not come to.

@@ -436,6 +436,7 @@ def test_a_zone_is_found_by_its_name_of_today_a_former_one_and_its_offset(reader
         ("US/Eastern", "America/New York", "UTC−0"),
         ("GMT", "UTC", ""),
         ("utc-9:30", "Pacific/Marquesas", "UTC−09:30"),
+        ("UTC −9:30", "Pacific/Marquesas", "UTC−09:30"),
         ("+5:4", "Asia/Kathmandu", "UTC+05:45"),
         ("+5:45", "Asia/Kathmandu", "UTC+05:45"),
     ]:

@@ -119,9 +119,9 @@ export function zones(written, chosen) {
   }));
 }
 
-/** Whether a zone has the offset that is `written`, or begun: "+1" is +01:00 alone, "+1:" also +01:30. */
+/** Whether a zone has the offset that is `written`, or begun: "+5" is +05:00 alone, "+5:" also +05:30. */
 function isOffsetOf(zone, written) {
-  const [, sign, hours, colon, minutes] = /^(?:utc|gmt)?([+−-])(\d\d?)(:?)(\d{0,2})$/i.exec(written) ?? [];
-  const begun = `${sign === "+" ? "+" : "-"}${hours?.padStart(2, "0")}:${colon ? minutes : "00"}`;
+  const [, sign, hours, minutes = ":00"] = /^(?:utc|gmt)?\s*([+−-])(\d\d?)(:\d{0,2})?$/i.exec(written) ?? [];
+  const begun = `${sign === "+" ? "+" : "-"}${hours?.padStart(2, "0")}${minutes}`;
   return sign !== undefined && (offsetNow(zone)?.startsWith(begun) ?? false);
 }
