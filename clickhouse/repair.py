@@ -66,7 +66,9 @@ async def seal_anew(
         for offset in range(0, found, at_once):
             await sealing.seal_intervals(store, topic, version=version, offset=offset, limit=at_once)
     queued = sealing.LastPass(version=version - 1, provisional_from_ms=due_ms)
-    await sealing.seal_days(store, topic, queued, version=version, due_before_ms=due_ms)
+    # A version of their own: a worker's pass, begun since, may have computed the days while intervals were still wrong.
+    days_version = await sealing.clock_us(store)
+    await sealing.seal_days(store, topic, queued, version=days_version, due_before_ms=due_ms)
 
 
 async def delete_rollups_without_rows(

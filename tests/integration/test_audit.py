@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from clickhouse import analytics, dead_letters, ledger
+from clickhouse import analytics, dead_letters, ledger, sealing
 from clickhouse.client import Store, StoreAddress, connect
 from pipeline import audit, flow, repair
 from pipeline.audit import Auditor
@@ -897,6 +897,34 @@ def test_many_intervals_are_sealed_anew_as_all_of_their_month(
         await deployment.mend()
         report = await deployment.audit()
         assert (report.findings, report.topics) == ([], before)
+
+    deployed(scenario)
+
+
+def test_a_day_that_a_worker_computes_before_its_interval_is_mended_is_mended_after_it(
+    deployed: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(deployment: Deployment) -> None:
+        await deployment.fill()
+        # So that a pass does not seal the interval itself.
+        await deployment.sql(
+            "ALTER TABLE footfall.bot_requests UPDATE ingested_at = ingested_at - INTERVAL 10 MINUTE WHERE 1"
+        )
+        await deployment.sql(doubled_rollup("bot_requests_15m", version="version + 1"))
+        days = "SELECT version FROM footfall.bot_requests_1d ORDER BY version DESC LIMIT 1"
+        [(before,)] = await deployment.store.rows(days)
+        seal_intervals = sealing.seal_intervals
+
+        async def seal_intervals_after_a_pass(store: Store, topic: Topic, **what: int) -> None:
+            monkeypatch.setattr(sealing, "seal_intervals", seal_intervals)
+            await deployment.seal()
+            [(during,)] = await store.rows(days)
+            assert during > before
+            await seal_intervals(store, topic, **what)
+
+        monkeypatch.setattr(sealing, "seal_intervals", seal_intervals_after_a_pass)
+        await deployment.mend()
+        assert (await deployment.audit()).findings == []
 
     deployed(scenario)
 
