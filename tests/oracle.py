@@ -97,7 +97,7 @@ class Oracle:
         return cls(
             requests=_earliest(requests, bots, _request),
             usages=_earliest(usages, bots, _usage),
-            votes=_last_votes(_earliest(votes, bots, _vote)),
+            votes=last_votes(_earliest(votes, bots, _vote)),
         )
 
     def bots(self) -> list[str]:
@@ -288,7 +288,7 @@ def _said(value: bytes | None) -> Json:
     )
 
 
-def _last_votes(votes: Iterable[Vote]) -> list[Vote]:
+def last_votes(votes: Iterable[Vote]) -> list[Vote]:
     """Of the votes on one message the greatest (event_time, event_id); one on no message stands for itself."""
     last: dict[object, Vote] = {}
     for vote in sorted(votes, key=lambda vote: (vote.event_ms, vote.event_id)):

@@ -620,13 +620,13 @@ def test_an_export_is_cancelled_by_its_reader(reader: Reader) -> None:
 
 def test_what_is_too_large_to_gather_is_left_to_the_browsers_own_download(reader: Reader) -> None:
     reader.open()
-    headers = {"Footfall-Row-Count": "1000001"}
+    headers = {"Footfall-Row-Count": "5000001"}
     reader.page.route("**/export?*", lambda route: route.fulfill(body="time", headers=headers))
     download = reader.export("requests", "csv")
     asked = parse_qs(urlsplit(download.url).query)
     assert {name: asked[name][0] for name in ("from", "to", "tz")} == reader.ends()
     menu = reader.page.locator("#requests-export [role=status]")
-    expect(menu).to_contain_text("1,000,001 rows: your browser's downloads show the progress")
+    expect(menu).to_contain_text("5,000,001 rows: your browser's downloads show the progress")
 
 
 def test_a_panel_that_fails_says_so_alone_and_recovers_on_retry(reader: Reader) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.topics import Topic
 from tests.api import Api, request, usage, vote
@@ -18,9 +22,17 @@ CHECKS = (
 
 
 def test_whatever_is_asked_the_answer_is_as_openapi_says(api: Api, tmp_path: Path) -> None:
-    bot = "support"  # as in the examples
-    api.put(Topic.BOT_REQUESTS, *(request(bot, T0 + n, f"r{n}", country="DE") for n in range(20)))
-    api.put(Topic.TOKEN_USAGES, *(usage(bot, T0 + n, f"t{n}", input_tokens=n) for n in range(20)))
+    bot, row = "support", (T0 + 12 * 3_600_000 + 250, "e-1")  # as in the examples
+    api.put(
+        Topic.BOT_REQUESTS,
+        request(bot, *row),
+        *(request(bot, T0 + n, f"r{n}", country="DE") for n in range(20)),
+    )
+    api.put(
+        Topic.TOKEN_USAGES,
+        usage(bot, *row),
+        *(usage(bot, T0 + n, f"t{n}", input_tokens=n) for n in range(20)),
+    )
     api.put(Topic.BOT_FEEDBACK, vote(bot, T0, "f", "positive"))
     # In a directory of its own, where it finds no settings and may leave what it likes.
     (tmp_path / "schemathesis.toml").write_text('[parameters]\n"path.bot" = "support"\n')
@@ -30,6 +42,7 @@ def test_whatever_is_asked_the_answer_is_as_openapi_says(api: Api, tmp_path: Pat
         "application/x-ndjson"
     ]
     (tmp_path / "openapi.json").write_text(json.dumps(description))
+    before = answered(api)
     command = [
         *(str(Path(sys.executable).with_name("st")), "run", "openapi.json", "--url", api.url),
         *("--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", "10"),
@@ -37,3 +50,19 @@ def test_whatever_is_asked_the_answer_is_as_openapi_says(api: Api, tmp_path: Pat
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{done.stdout[-8000:]}{done.stderr[-2000:]}{api.log}"
+    operations = {
+        (method.upper(), path) for path, methods in description["paths"].items() for method in methods
+    }
+    reached = {(method, route) for method, route, status in answered(api) - before if status.startswith("2")}
+    assert operations - reached == set()
+
+
+def answered(api: Api) -> Counter[tuple[str, str, str]]:
+    """How many requests were answered so far, by method, route and status."""
+    counts = Counter[tuple[str, str, str]]()
+    for family in text_string_to_metric_families(httpx.get(f"{api.url}/metrics").text):
+        for sample in family.samples:
+            if sample.name == "footfall_http_requests_total":
+                of = sample.labels
+                counts[of["method"], of["route"], of["status"]] += int(sample.value)
+    return counts

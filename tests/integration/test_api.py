@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import signal
 import socket
@@ -336,7 +337,31 @@ def test_a_unique_count_of_very_many_is_exact_whatever_it_is_read_from(api: Api)
             assert found["unique_conversations"] == 1000
 
 
-# --- exports
+# --- pages and exports
+
+
+def test_pages_hold_each_row_once_and_in_order_whatever_arrives_between_them(api: Api) -> None:
+    bot, there = "paged", range(10, 70)
+    api.put(Topic.BOT_REQUESTS, *(request(bot, T0 + 1000 * number, f"e{number}") for number in there))
+    data = api.data(bot_path(bot, "requests"), **WHOLE, limit=7)
+    found = [row["event_id"] for row in data["rows"]]
+    to_come = {f"e{number}" for number in there}
+    for page in itertools.count():
+        last = min(int(one[1:]) for one in found if one.startswith("e"))  # of those that were there
+        at = T0 + 1000 * last
+        newer = [request(bot, at + 5_500, f"n{page}"), request(bot, at, f"f{page}")]  # ids descend as well
+        older = [request(bot, at - 1, f"o{page}"), request(bot, at, f"d{page}")]
+        copies = [request(bot, at + 1000 * n, f"e{last + n}") for n in (-1, 0, 1) if last + n in there]
+        api.put(Topic.BOT_REQUESTS, *newer, *older, *copies)
+        if not data["next"]:
+            break
+        to_come |= {f"o{page}", f"d{page}"}
+        data = api.data(bot_path(bot, "requests"), **WHOLE, limit=7, cursor=data["next"])
+        found += [row["event_id"] for row in data["rows"]]
+    assert len(found) == len(to_come)
+    assert {*found} == to_come
+    everything = api.data(bot_path(bot, "requests"), **WHOLE, limit=1000)["rows"]
+    assert found == [row["event_id"] for row in everything if row["event_id"] in to_come]
 
 
 def test_an_export_holds_as_many_rows_as_it_said_whatever_arrives_meanwhile(api: Api) -> None:
@@ -378,18 +403,19 @@ def resident_bytes(pid: int) -> int:
     not Path("/proc/self/status").exists(), reason="the system does not say how much memory is used"
 )
 def test_a_long_export_takes_no_memory_of_the_web_process(api: Api) -> None:
-    bot = "long"
-    put_many(api, bot, 400_000)
-    ranged = {**MONTH, "format": "json"}
+    bot, count = "long", 5_000_000
+    put_many(api, bot, count)
+    ranged = {**MONTH, "format": "csv"}
     plain = {"Accept-Encoding": "identity"}
+    before = most = resident_bytes(api.web.pid)
     with api.http.stream("GET", bot_path(bot, "requests/export"), params=ranged, headers=plain) as answer:
-        assert answer.headers["footfall-row-count"] == "400000"
-        before, most, size = resident_bytes(api.web.pid), 0, 0
-        for piece in answer.iter_raw():
-            size += len(piece)
-            most = max(most, resident_bytes(api.web.pid) if size % 64 == 0 else 0)
-    assert size > 100_000_000
-    assert max(most, resident_bytes(api.web.pid)) - before < 64 * 1024 * 1024
+        assert answer.headers["footfall-row-count"] == str(count)
+        rows = -1  # the header
+        for piece in answer.iter_raw(1 << 20):
+            rows += piece.count(b"\n")
+            most = max(most, resident_bytes(api.web.pid))
+    assert rows == count
+    assert most - before < 50_000_000
 
 
 def running(api: Api, like: str) -> int:
@@ -419,30 +445,49 @@ def test_the_store_stops_when_the_client_of_an_export_goes_away(api: Api) -> Non
 # --- a question that takes long
 
 
+QUESTIONS = "%footfall.token_usages FINAL%"
+
+
 @pytest.fixture(scope="module")
 def slow_bot(api: Api) -> Iterator[str]:
     """A bot with one model call, of January 2020, whose model the store needs 11 s to read."""
-    bot, sleeps = "slow", "sleepEachRow(2.9) + sleepEachRow(2.8) + sleepEachRow(2.7) + sleepEachRow(2.6)"
-
-    def alter(how: str) -> None:
-        statement = f"ALTER TABLE footfall.token_usages {how} SETTINGS mutations_sync = 2"
-        api.with_store(lambda store: store.command(statement))
-
+    bot = "slow"
     api.put(Topic.TOKEN_USAGES, usage(bot, 1_577_836_800_000, "only", model="m"))
-    alter(f"MODIFY COLUMN model DEFAULT toString({sleeps})")
-    alter("CLEAR COLUMN model IN PARTITION 202001")  # from now on it is computed whenever it is read
+    compute_model(api, "sleepEachRow(2.9) + sleepEachRow(2.8) + sleepEachRow(2.7) + sleepEachRow(2.6)")
+    alter(api, "CLEAR COLUMN model IN PARTITION 202001")  # from now on it is computed whenever it is read
     yield bot
-    alter("MODIFY COLUMN model REMOVE DEFAULT")
+    alter(api, "MODIFY COLUMN model REMOVE DEFAULT")
+
+
+def compute_model(api: Api, how: str) -> None:
+    """What a model is that no row has."""
+    alter(api, f"MODIFY COLUMN model DEFAULT toString({how})")
+
+
+def alter(api: Api, how: str) -> None:
+    statement = f"ALTER TABLE footfall.token_usages {how} SETTINGS mutations_sync = 2"
+    api.with_store(lambda store: store.command(statement))
 
 
 @pytest.mark.parametrize("path", ["token-usages?", "tokens/timeseries?model=m&", "summary?model=m&"])
 def test_the_store_stops_when_the_client_of_a_question_goes_away(api: Api, slow_bot: str, path: str) -> None:
-    questions = "%footfall.token_usages FINAL%"
     target = f"/api/v1{bot_path(slow_bot, path)}from=2020-01-01&to=2020-02-01"
     with socket.create_connection(("127.0.0.1", httpx.URL(api.url).port)) as client:
         client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        eventually(lambda: running(api, questions) == 1, 5, lambda: "nothing was asked of the store")
-    eventually(lambda: running(api, questions) == 0, 3, lambda: "the store still works for nobody")
+        eventually(lambda: running(api, QUESTIONS) == 1, 5, lambda: "nothing was asked of the store")
+    eventually(lambda: running(api, QUESTIONS) == 0, 3, lambda: "the store still works for nobody")
+
+
+def test_a_question_that_takes_too_much_time_or_memory_is_given_up_with_advice(
+    api: Api, slow_bot: str
+) -> None:
+    for limit in ("time", "memory"):
+        answer = api.ask(bot_path(slow_bot, "token-usages"), **{"from": "2020-01-01", "to": "2020-02-01"})
+        assert (answer.status_code, answer.json().get("type")) == (503, "unavailable"), answer.text
+        assert int(answer.headers["retry-after"]) > 0
+        assert f"more {limit} than one question may. Ask about a shorter range" in answer.json()["detail"]
+        eventually(lambda: running(api, QUESTIONS) == 0, 3, lambda: "the store still works for nobody")
+        compute_model(api, "length(range(toUInt64(400000000 + input_tokens)))")  # 3.2 GB
 
 
 # --- when something is away

@@ -7,7 +7,7 @@ import { h } from "./dom.js";
 import { count, integer } from "./format.js";
 import { hang } from "./menus.js";
 
-const GATHERED_ROWS = 1_000_000;
+const GATHERED_ROWS = 5_000_000; // 1 to 2 GB
 const PART_BYTES = 4 << 20;
 const FORMATS = [["csv", "CSV"], ["json", "JSON"]];
 
