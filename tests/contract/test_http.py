@@ -1003,7 +1003,7 @@ def test_a_body_that_is_no_events_is_refused(api: Api, body: bytes, headers: Jso
 def test_a_body_made_to_take_long_is_refused_soon(api: Api, body: bytes, headers: Json) -> None:
     begun = time.monotonic()
     problem(post(api, body, headers), 400, "malformed-events")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,13 @@ class Watched:
         return not await self.look()
 
 
+async def impatiently_watched(running: Running, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """From when it is ready on: how long that takes is the machine's."""
+    await eventually(Watched(running).is_ready, "ready")
+    monkeypatch.setattr(worker, "WATCHDOG_SECONDS", WATCHDOG_SECONDS)
+    return Watched(running)
+
+
 def errors(code: str) -> float:
     return REGISTRY.get_sample_value("footfall_store_errors_total", {"code": code}) or 0.0
 
@@ -233,7 +240,6 @@ def test_a_store_that_refuses_is_waited_for_whatever_it_says_and_nothing_is_lost
 def test_a_worker_that_hangs_while_broker_and_store_answer_asks_for_a_restart(
     kafka: Kafka, store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "WATCHDOG_SECONDS", WATCHDOG_SECONDS)
     group = Group(kafka)
 
     async def run() -> None:
@@ -243,8 +249,7 @@ def test_a_worker_that_hangs_while_broker_and_store_answer_asks_for_a_restart(
             await stages(running, batch)
 
         async with connect(store_address) as store, group.worker(hang, store) as running:
-            watched = Watched(running)
-            await eventually(watched.is_ready, "ready")
+            watched = await impatiently_watched(running, monkeypatch)
             await asyncio.sleep(2 * WATCHDOG_SECONDS)
             assert await watched.is_ready(), "without lag nothing hangs"
             await group.publish(8, topic=Topic.TOKEN_USAGES)
@@ -263,7 +268,6 @@ def test_a_worker_that_hangs_while_broker_and_store_answer_asks_for_a_restart(
 def test_while_the_store_is_away_nothing_hangs(
     kafka: Kafka, store_address: StoreAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "WATCHDOG_SECONDS", WATCHDOG_SECONDS)
     group = Group(kafka)
 
     async def run() -> None:
@@ -273,8 +277,7 @@ def test_while_the_store_is_away_nothing_hangs(
             connect(address) as store,
             group.worker(stages, store) as running,
         ):
-            watched = Watched(running)
-            await eventually(watched.is_ready, "ready")
+            watched = await impatiently_watched(running, monkeypatch)
             async with front.refusing(REFUSALS[-1]):
                 await group.publish(8)
                 until = time.monotonic() + 3 * WATCHDOG_SECONDS
