@@ -38,6 +38,14 @@ SELECT partition, max(next_offset), countIf(worker = {day:String})
 FROM footfall.ledger WHERE topic = {topic:String} GROUP BY partition
 """
 _MERGES: Final = "SELECT count() FROM system.merges"
+_OVER: Final = """
+SELECT DISTINCT table, partition_id
+FROM system.parts
+WHERE active AND database = 'footfall' AND partition_id < {month:String}
+  AND table IN (SELECT name FROM system.tables WHERE engine_full LIKE '%min_age_to_force_merge_on_partition_only = 1%')
+ORDER BY table, partition_id
+"""
+_MERGE: Final = "OPTIMIZE TABLE footfall.{table:Identifier} PARTITION ID {partition_id:String} FINAL"
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,13 +98,22 @@ def held(directory: Path, rows: int) -> Iterator[Held]:
 
 async def _prepared(url: str, past: Past) -> Past:
     async with connect(StoreAddress(url=url, request_timeout_seconds=3600)) as store:
+        await migrate(store)
         if not past.first_pass_seconds:
-            await migrate(store)
             async for day in _write(store, rows=past.rows, end_ms=past.end_ms):
                 if day % 10 == 0:
                     say(f"{day} of {DAYS} days are written")
             past = msgspec.structs.replace(past, first_pass_seconds=await _sealed(store))
+        await _merge(store, end_ms=past.end_ms)
     return past
+
+
+async def _merge(store: Store, *, end_ms: int) -> None:
+    """Do what the store would have done by now, had it lived that long: months that are over are one part each."""
+    month = time.strftime("%Y%m", time.gmtime(end_ms // 1000))
+    for table, partition_id in await store.rows(_OVER, {"month": month}):
+        of = {"table": table, "partition_id": partition_id}
+        await store.command(_MERGE, of, settings={"optimize_skip_merged_partitions": 1})
 
 
 async def _merges(url: str) -> int:

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,6 +15,7 @@ from clickhouse.client import Store, StoreAddress, StoreError, connect
 from clickhouse.migrate import Migration, MigrationRefused, migrate, migrations, pending
 from tests.footfall import Footfall, footfall
 from tests.kafka import free_port
+from tests.stack import eventually
 
 pytestmark = pytest.mark.embedded
 
@@ -54,6 +55,9 @@ class Embedded:
             return {name for (name,) in rows}
 
         return self.do(act)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return self.do(lambda store: store.rows(query))
 
     def run(self, statement: str) -> None:
         self.do(lambda store: store.command(statement))
@@ -103,6 +107,30 @@ def test_a_fresh_database_gets_all_of_it_and_a_second_time_nothing(store: Embedd
     assert store.migrate() == []
     assert store.pending() == []
     assert store.tables() == tables
+
+
+def test_a_month_that_nothing_is_written_to_becomes_one_part(store: Embedded) -> None:
+    store.migrate()
+    tables = store.rows(
+        """SELECT name FROM system.tables WHERE database = 'footfall'
+        AND engine_full LIKE '%min_age_to_force_merge_on_partition_only = 1%' ORDER BY name"""
+    )
+    assert [name for (name,) in tables] == [
+        "bot_feedback",
+        "bot_requests",
+        "bot_requests_15m",
+        "token_usages",
+        "token_usages_15m",
+    ]
+    # In place of days.
+    store.run("ALTER TABLE footfall.bot_requests MODIFY SETTING min_age_to_force_merge_seconds = 1")
+    for _ in range(3):
+        store.run(
+            """INSERT INTO footfall.bot_requests (bot_id, event_ms, event_id)
+            VALUES ('b', 1600000000000, toString(generateUUIDv4()))"""
+        )
+    parts = "SELECT count(), sum(rows) FROM system.parts WHERE active AND table = 'bot_requests'"
+    eventually(lambda: store.rows(parts) == [(1, 3)], 30)
 
 
 def test_asking_what_is_pending_changes_nothing(store: Embedded) -> None:
