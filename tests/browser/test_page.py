@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
-from datetime import datetime
+from bisect import bisect_left
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+from random import Random, SystemRandom
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from playwright.sync_api import Browser, Download, Route, expect
@@ -479,6 +482,70 @@ def test_every_zone_that_the_browser_names_is_one_of_today(reader: Reader) -> No
     current = {line.split("\t")[2] for line in table if not line.startswith("#")}
     assert len(current & {*named}) > 400
     assert {*named} & (available_timezones() - current) == {"UTC"}
+
+
+CHANGEABLE = [
+    *("Africa/Cairo", "Africa/Casablanca", "Africa/Windhoek", "America/Caracas", "America/Havana"),
+    *("America/New_York", "America/Santiago", "America/Sao_Paulo", "America/St_Johns", "Antarctica/Troll"),
+    *("Asia/Amman", "Asia/Beirut", "Asia/Kathmandu", "Asia/Pyongyang", "Asia/Tehran", "Atlantic/Azores"),
+    *("Australia/Lord_Howe", "Europe/Berlin", "Europe/Dublin", "Europe/Istanbul", "Europe/London"),
+    *("Europe/Moscow", "Pacific/Apia", "Pacific/Chatham", "Pacific/Easter", "Pacific/Fakaofo", ZONE),
+]
+"""Clocks that have changed at any hour, by half an hour, an hour, two hours or a day, and some that never have."""
+
+
+def around_changes(zone: str) -> list[datetime]:
+    """What a zone's clock shows a minute before each of its changes from 2000 to 2019, and at it.
+
+    The browser has rules of its own. Those of these years have long been settled; either of the two may not have heard
+    of later ones, as governments give short notice.
+    """
+    clock, start = ZoneInfo(zone), datetime(2000, 1, 1, tzinfo=UTC)
+
+    def shown(minute: int) -> datetime:
+        return (start + timedelta(minutes=minute)).astimezone(clock)
+
+    def change(first: int, last: int) -> int:
+        before = shown(first).utcoffset()
+        return bisect_left(
+            range(last), True, lo=first, key=lambda minute: shown(minute).utcoffset() != before
+        )
+
+    weeks = itertools.pairwise(range(0, 20 * 365 * 1440, 7 * 1440))
+    found = [change(*week) for week in weeks if len({shown(minute).utcoffset() for minute in week}) > 1]
+    return [shown(minute).replace(tzinfo=None) for change in found for minute in (change - 1, change)]
+
+
+def meant(wall: datetime, zone: str) -> list[str]:
+    """When a zone's clock shows this, in order; where it skips it, what it shows as long after the skip."""
+    clock = ZoneInfo(zone)
+    moments = [wall.replace(tzinfo=clock, fold=fold).astimezone(UTC).astimezone(clock) for fold in (0, 1)]
+    found = [moment for moment in moments if moment.replace(tzinfo=None, fold=0) == wall]
+    return list(dict.fromkeys(moment.isoformat(timespec="milliseconds") for moment in found or moments[:1]))
+
+
+def test_a_time_is_found_in_every_zone_whether_its_clock_shows_it_once_twice_or_never(reader: Reader) -> None:
+    seed = SystemRandom().randrange(2**32)
+    chance = Random(seed)
+    asked = []
+    for zone in CHANGEABLE:
+        for wall in around_changes(zone):
+            near = timedelta(milliseconds=chance.randint(-7_200_000, 7_200_000))
+            asked += [(zone, wall + by) for by in (timedelta(0), timedelta(milliseconds=59_999), near)]
+        anywhen = datetime(2000, 1, 2, tzinfo=UTC).replace(tzinfo=None)
+        asked += [(zone, anywhen + timedelta(minutes=chance.randrange(7_000 * 1440))) for _ in range(20)]
+    reader.page.goto(reader.site.url)
+    found = reader.page.evaluate(
+        """async (asked) => {
+          const {momentsAt} = await import("/static/zones.js");
+          return asked.map(([zone, wall]) => momentsAt(new Date(`${wall}Z`), zone).map(({text}) => text));
+        }""",
+        [(zone, wall.isoformat(timespec="milliseconds")) for zone, wall in asked],
+    )
+    expected = [meant(wall, zone) for zone, wall in asked]
+    wrong = [one for one in zip(asked, found, expected, strict=True) if one[1] != one[2]]
+    assert wrong == [], f"seed {seed}"
+    assert sum(len(moments) == 2 for moments in found) > 1000
 
 
 def test_a_custom_range_without_times_means_whole_days_of_the_zone(reader: Reader) -> None:
