@@ -67,10 +67,18 @@ class Reader:
         """What the API says to `path` for the range on show."""
         return self.site.get(f"/bots/{quote(bot)}/{path}", {**self.ends(), **parameters})["data"]
 
-    def counted(self, events: Sequence[dict[str, Any]], **fields: str) -> int:
-        """How many of these events have these fields and are in the range on show."""
+    def matching(self, events: Sequence[dict[str, Any]], table: str = "") -> list[dict[str, Any]]:
+        """Those of these events that are in the range and match the address, newest first: the page's filters in it,
+        and those that `table` has for itself."""
         start, end = (datetime.fromisoformat(self.ends()[name]).timestamp() * 1000 for name in ("from", "to"))
-        return sum(start <= event["event_ms"] < end and fields.items() <= event.items() for event in events)
+        filters = [(name.removeprefix(f"{table}."), values) for name, values in self.query.items()]
+        found = [
+            event
+            for event in events
+            if start <= event["event_ms"] < end
+            and all(event[name] in values for name, values in filters if name in event)
+        ]
+        return sorted(found, key=lambda event: event["event_ms"], reverse=True)
 
     def card(self, name: str) -> Locator:
         return self.page.locator(f"[data-card={name}]")

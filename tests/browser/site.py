@@ -41,7 +41,9 @@ PLACES = [
     ("NP", "Bagmati", "Kathmandu"),
     ("", "", ""),
 ]
+CLIENT_CLASSES = ["person", "person", "crawler", "api_client", ""]
 SOURCES = ["chat", "fs_chat", "responses", "ticket_summary", "voice"]
+MODELS = ["large-1", "small-1", ""]
 BUSY_HOURS = [1, 2, 26, 27, 51, 75, 76, 100, 130, 155]
 """Hours ago at which the busy bot was; there are gaps between."""
 
@@ -91,7 +93,7 @@ def busy_requests(now_ms: int, chance: random.Random) -> list[dict[str, Any]]:
                 region=region,
                 city=city,
                 browser=chance.choice(["Chrome", "Firefox", ""]),
-                client_class="person",
+                client_class=CLIENT_CLASSES[number % len(CLIENT_CLASSES)],
                 user_agent=f"Agent/{number}",
                 geo_build_seconds=GEO_BUILD_SECONDS if country else 0,
                 # What a reader of CSV may stumble over.
@@ -109,6 +111,7 @@ def busy_tokens(now_ms: int, chance: random.Random) -> list[dict[str, Any]]:
             "event_ms": now_ms - chance.choice(BUSY_HOURS) * HOUR_MS - chance.randrange(HOUR_MS),
             "event_id": f"usage-{number:03}",
             "source": SOURCES[number % len(SOURCES)],
+            "model": MODELS[number % len(MODELS)],
             "input_tokens": chance.randrange(50, 9000),
             "output_tokens": chance.randrange(10, 900),
         }

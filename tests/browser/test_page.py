@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Download, Route, expect
 
 from tests.browser.reader import ZONE, Reader
-from tests.browser.site import BUSY, QUIET, SOURCES, Site
+from tests.browser.site import BUSY, QUIET, Site
 
 pytestmark = pytest.mark.browser
 
@@ -32,6 +32,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
+
+OF_REQUESTS = ["endpoint", "country", "region", "city", "browser", "client_class", "ip"]
+OF_TOKENS = ["source", "model"]
+"""What the page can be filtered by."""
+OWN = ["endpoint", "country", "ip"]
+"""What the table of requests can be filtered by for itself."""
 
 CARDS = [
     "total_requests",
@@ -159,73 +165,63 @@ def test_a_click_on_a_country_filters_the_whole_page_and_a_second_one_undoes_it(
     assert reader.cards() == everything
 
 
-def test_combinations_of_filters_give_the_same_numbers_everywhere_and_add_up(reader: Reader) -> None:
-    reader.open()
-    countries = [row["value"] or "" for row in reader.api("requests/top", by="country")]
-    assert len(countries) > 3
-    reader.doing(reader.page.locator("#endpoints [data-value=widget]").click)
-    widget = int(reader.cards()["total_requests"] or 0)
-    assert 0 < widget < int(reader.api("summary")["total_requests"])
-
-    def total(*chosen: str) -> int:
-        assert reader.query["country"] == [*chosen]
-        total = int(reader.cards()["total_requests"] or 0)
-        bars = reader.page.locator("#series rect.count").evaluate_all(
-            "all => all.map(bar => +bar.dataset.value)"
-        )
-        assert sum(bars) == total
-        for ranking in ("#endpoints", "#countries", "#ranked"):
-            ranks = reader.page.locator(f"{ranking} .rank").evaluate_all(
-                "all => all.map(rank => +rank.dataset.amount)"
-            )
-            assert sum(ranks) == total
-        listed = reader.api("requests", endpoint="widget", country=chosen, limit=1000)
-        assert reader.rows("requests") == ids(listed)[:50]
-        parameters = {**reader.ends(), "format": "csv", "endpoint": "widget", "country": chosen}
-        assert reader.site.row_count(f"/bots/{BUSY}/requests/export", parameters) == total
-        counts = [reader.counted(reader.site.requests, endpoint="widget", country=one) for one in chosen]
-        assert total == sum(counts) == len(listed["rows"])
-        return total
-
-    found = 0
-    for kind, country in (("[data-value=DE]", "DE"), ("[data-kind=unknown]", "")):
-        reader.doing(reader.page.locator(f"#countries {kind}").click)
-        found += total(country)
-        reader.doing(reader.page.locator("#chips [data-name=country]").click)
-    rest = [country for country in countries if country not in ("DE", "")]
-    reader.doing(
-        lambda: reader.page.goto(f"{reader.page.url}&{urlencode([('country', one) for one in rest])}")
+def agree(reader: Reader) -> None:
+    """Cards, charts, rankings and tables all say what was put in and matches the address."""
+    requests, usages = (reader.matching(events) for events in (reader.site.requests, reader.site.tokens))
+    given, made = (sum(usage[f"{part}_tokens"] for usage in usages) for part in ("input", "output"))
+    numbers = {
+        "total_requests": len(requests),
+        "unique_ips": len({request["ip"] for request in requests} - {""}),
+        "unique_conversations": len({request["chat_id"] for request in requests}),
+        "input_tokens": given,
+        "output_tokens": made,
+        "total_tokens": given + made,
+    }
+    cards = reader.cards()
+    assert {name: cards[name] for name in numbers} == {name: str(n) for name, n in numbers.items()}
+    sums = reader.page.evaluate(
+        """() => {
+          const sum = (selector, of) =>
+            [...document.querySelectorAll(selector)].reduce((all, {dataset}) => all + Number(dataset[of]), 0);
+          const rankings = ["#endpoints", "#countries", "#ranked"].map((id) => sum(`${id} .rank`, "amount"));
+          return [sum("#series rect.count", "value"), sum("#token-series rect.count", "value"), ...rankings];
+        }"""
     )
-    assert found + total(*rest) == widget
+    ranked = given + made if {*reader.query.get("top", ())} & {*OF_TOKENS} else len(requests)
+    assert sums == [len(requests), given + made, len(requests), len(requests), ranked]
+    for table, events in (("requests", reader.site.requests), ("tokens", reader.site.tokens)):
+        assert reader.rows(table) == [one["event_id"] for one in reader.matching(events, table)[:50]]
 
 
-def test_each_source_has_the_same_tokens_everywhere_and_they_add_up(reader: Reader) -> None:
-    reader.open(query="?top=source")
-    everything = int(reader.cards()["total_tokens"] or 0)
-    assert everything == sum(one["input_tokens"] + one["output_tokens"] for one in reader.site.tokens)
-
-    def total(*chosen: str) -> int:
-        assert reader.query["source"] == [*chosen]
-        total = int(reader.cards()["total_tokens"] or 0)
-        for numbers in ("#token-series rect.count", "#ranked .rank"):
-            shown = reader.page.locator(numbers).evaluate_all(
-                "all => all.map(({dataset: d}) => Number(d.value) || Number(d.amount) || 0)"
-            )
-            assert sum(shown) == total
-        listed = reader.api("token-usages", source=chosen, limit=1000)
-        assert reader.rows("tokens") == ids(listed)[:50]
-        assert sum(row["total_tokens"] for row in listed["rows"]) == total
-        parameters = {**reader.ends(), "format": "csv", "source": chosen}
-        rows = reader.site.row_count(f"/bots/{BUSY}/token-usages/export", parameters)
-        counts = [reader.counted(reader.site.tokens, source=one) for one in chosen]
-        assert rows == sum(counts) == len(listed["rows"])
-        return total
-
-    reader.doing(reader.page.locator("#ranked [data-value=fs_chat]").click)
-    found = total("fs_chat")
-    others = [source for source in SOURCES if source != "fs_chat"]
-    reader.open(query=f"?top=source&{urlencode([('source', one) for one in others])}")
-    assert found + total(*others) == everything
+def test_combinations_of_filters_give_the_same_numbers_everywhere(reader: Reader, tmp_path: Path) -> None:
+    seed = SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = Random(seed)
+    names = [*OF_REQUESTS, *OF_TOKENS]
+    chance.shuffle(names)
+    reader.open()
+    agree(reader)
+    requests, usages = (reader.matching(events) for events in (reader.site.requests, reader.site.tokens))
+    for *written, clicked in (names[:3], names[3:6], names[6:]):
+        # What the address asks for matches two of each, at least, and the first of them what a table asks for itself.
+        some = chance.sample(requests, 2), chance.sample(usages, 2)
+        filters = [(name, one[name]) for name in written for one in some[name in OF_TOKENS]]
+        for table, name in (("requests", chance.choice(OWN)), ("tokens", "source")):
+            filters += [(f"{table}.{name}", some[name == "source"][0][name])] * (name != clicked)
+        place = {"endpoint": "#endpoints", "country": "#countries"}.get(clicked, "#ranked")
+        reader.open(query=f"?{urlencode([('top', clicked), *filters])}")
+        if clicked == "ip":
+            reader.page.locator("#requests .open").first.click()
+            place = "#requests .facts"
+        values = reader.page.locator(f"{place} :is(button.rank, [aria-label^='Add filter IP'])")
+        reader.doing(values.nth(chance.randrange(values.count())).click)
+        agree(reader)
+        for table, events in (("requests", reader.site.requests), ("tokens", reader.site.tokens)):
+            reader.export(table, "csv").save_as(tmp_path / table)
+            rows = read_csv(tmp_path / table)
+            matching = reader.matching(events, table)
+            assert [row["event_id"] for row in rows] == [one["event_id"] for one in matching]
+            reader.page.keyboard.press("Escape")
 
 
 def test_uniques_over_time_are_exact_bar_by_bar_and_say_why_they_add_up_to_more(reader: Reader) -> None:
