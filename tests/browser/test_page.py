@@ -816,6 +816,22 @@ def test_the_front_page_lists_the_bots(reader: Reader) -> None:
     assert int(reader.cards()["total_requests"] or 0) > 0
 
 
+def test_the_api_is_read_and_tried_in_swagger_ui(reader: Reader) -> None:
+    reader.page.goto(f"{reader.site.url}/api/v1/docs")
+    operations = reader.page.locator(".opblock")
+    expect(operations.first).to_be_visible()
+    described = reader.page.request.get(f"{reader.site.url}/api/v1/openapi.json").json()["paths"]
+    assert operations.count() == sum(len(methods) for methods in described.values())
+    tokens = operations.filter(has_text="/token-usages/top")
+    tokens.locator(".opblock-summary-control").click()
+    tokens.get_by_role("button", name="Try it out").click()
+    tokens.get_by_placeholder("bot", exact=True).fill(BUSY)
+    tokens.get_by_role("button", name="Execute", exact=True).click()
+    answered = tokens.locator(".live-responses-table .response")
+    expect(answered.locator(".response-col_status")).to_have_text("200")
+    expect(answered).to_contain_text('"kind": "value"')
+
+
 def test_the_bot_switcher_keeps_the_range_and_drops_the_filters(reader: Reader) -> None:
     reader.open(query="?range=12mo&country=DE")
     reader.page.locator("#bot-button").click()
