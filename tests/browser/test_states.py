@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.fake_api import NOW, FakeApi, request_row, text, token_row, top
 from tests.browser.reader import Reader
@@ -115,7 +116,11 @@ MENUS = {
     "zones": "#zone-button",
     "freshness": "#freshness-button",
     "export": "[popovertarget=requests-export]",
+    "export-tokens": "[popovertarget=tokens-export]",
 }
+
+
+OPEN = "[popover]:popover-open"
 
 
 def violations(page: Page, *rules: str, within: str = "html") -> list[str]:
@@ -125,6 +130,15 @@ def violations(page: Page, *rules: str, within: str = "html") -> list[str]:
     options = {"resultTypes": ["violations"], **({"runOnly": [*rules]} if rules else {})}
     found: dict[str, Any] = page.evaluate("given => axe.run(...given)", [within, options])
     return [f"{rule['id']}: {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"]]
+
+
+def violations_in_both_themes(page: Page, within: str = "html") -> list[str]:
+    """The same, and what of it is hard to read in the dark."""
+    found = violations(page, within=within)
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    found += violations(page, "color-contrast", within=within)
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    return found
 
 
 def enter(reader: Reader, state: str) -> FakeApi:
@@ -142,9 +156,7 @@ def enter(reader: Reader, state: str) -> FakeApi:
 @pytest.mark.parametrize("state", STATES)
 def test_axe_finds_nothing(reader: Reader, state: str) -> None:
     api = enter(reader, state)
-    assert violations(reader.page) == []
-    reader.page.emulate_media(color_scheme="dark")
-    assert violations(reader.page, "color-contrast") == []
+    assert violations_in_both_themes(reader.page) == []
     if api.failing:
         reader.complaints.clear()  # the browser itself reports each 503
 
@@ -153,12 +165,59 @@ def test_axe_finds_nothing_in_any_menu(reader: Reader) -> None:
     enter(reader, "usual")
     for name, button in MENUS.items():
         reader.page.locator(button).click()
-        menu = reader.page.locator("[popover]:popover-open")
+        menu = reader.page.locator(OPEN)
         expect(menu).to_be_visible()
         if name in ("bots", "filters"):
             expect(menu.get_by_role("option").first).to_be_visible()
-        assert violations(reader.page, within="[popover]:popover-open") == []
+        assert violations_in_both_themes(reader.page, OPEN) == []
         reader.page.keyboard.press("Escape")
+
+
+def test_axe_finds_nothing_while_answers_are_late(reader: Reader) -> None:
+    FakeApi().install(reader.page)
+    held: list[Route] = []
+    reader.page.route(re.compile("/api/v1/bots/[^/]+/(?!range)"), lambda route: held.append(route))
+    reader.page.goto(f"{reader.site.url}/bots/support/analytics?tz=UTC")
+    expect(reader.page.locator("#requests")).to_be_visible()  # it has waited for long enough
+    assert len(held) == 8
+    assert reader.page.locator(".skeleton:visible").count() > 20
+    assert violations_in_both_themes(reader.page) == []
+
+
+def test_axe_finds_nothing_where_the_address_asks_for_what_cannot_be(reader: Reader) -> None:
+    reader.page.goto(f"{reader.site.url}/bots/support/analytics?range=fortnight")
+    expect(reader.page.locator("#strip .alert")).to_be_visible()
+    assert violations_in_both_themes(reader.page) == []
+    reader.complaints.clear()  # the browser itself reports the 400
+
+
+def test_axe_finds_nothing_in_exports_that_run_or_fail(reader: Reader) -> None:
+    enter(reader, "usual")
+    held: list[Route] = []
+    reader.page.locator(MENUS["export"]).click()
+    status = reader.page.locator("#requests-export [role=status]")
+    expect(status).to_contain_text("all that match")
+    reader.page.route("**/export?*", lambda route: held.append(route))
+    reader.page.locator("#requests-export [data-format=csv]").click()
+    expect(reader.page.get_by_role("progressbar", name="Export")).to_be_visible()
+    assert violations_in_both_themes(reader.page, OPEN) == []
+    held[0].fulfill(body="event_id\r\na\r\n", headers={"Footfall-Row-Count": "2"})
+    expect(status).to_contain_text("It was not saved")
+    assert violations_in_both_themes(reader.page, OPEN) == []
+
+
+def test_axe_finds_nothing_in_what_a_range_says_of_changing_clocks(reader: Reader) -> None:
+    enter(reader, "usual")
+    ends = "from=2026-03-08T03:30:00-04:00&to=2026-11-01T01:30:00-05:00&tz=America/New_York"
+    reader.open(query=f"?{ends}")
+    reader.page.locator(MENUS["ranges"]).click()
+    expect(reader.page.get_by_label("To: which of the two times")).to_be_visible()
+    reader.page.get_by_label("From time").fill("02:30:00")
+    expect(reader.page.locator("#from-note")).to_be_visible()
+    reader.page.get_by_label("To date").fill("2026-02-01")
+    reader.page.get_by_role("button", name="Apply").click()
+    expect(reader.page.locator("#custom-fault")).to_be_visible()
+    assert violations_in_both_themes(reader.page, OPEN) == []
 
 
 WATCH = """
@@ -241,7 +300,7 @@ def test_nothing_moves(reader: Reader, state: str, width: int, height: int) -> N
         reader.complaints.clear()
 
 
-@pytest.mark.parametrize("path", ["/bots/nobody/analytics", "/"])
+@pytest.mark.parametrize("path", ["/bots/nobody/analytics", "/bots/a%0Ab/analytics", "/"])
 def test_axe_finds_nothing_where_there_is_no_bot_to_show(reader: Reader, path: str) -> None:
     reader.page.goto(f"{reader.site.url}{path}")
     reader.page.locator("#welcome:not([aria-busy=true]) h1").wait_for()
