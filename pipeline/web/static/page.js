@@ -21,7 +21,7 @@ import { spelled, zones } from "./zones.js";
 
 const ASKED_LONG_AGO_MS = 60_000;
 const AGES_EVERY_MS = 10_000;
-const TABLES_WAIT_MS = 2_000;
+const ARRIVING_MS = 2_000; // at most
 
 let state = read(location);
 let resolved = null; // {key, ends, from, to, now}: the range as the server understood it
@@ -52,11 +52,8 @@ const countries = ranking($("countries"), () => "country", toggle);
 const glance = [numbers, requests, tokens, endpoints, countries];
 const rankings = [endpoints, countries, ranking($("ranked"), ({ ranked }) => ranked, toggle)];
 const requestRows = requestsTable($("requests"), { narrow: narrow("requests"), values, toggle, refresh });
-const panels = [
-  ...new Set([...glance, uniques, ...rankings]),
-  requestRows,
-  tokensTable($("tokens"), { narrow: narrow("tokens"), values, toggle, refresh }),
-];
+const tokenRows = tokensTable($("tokens"), { narrow: narrow("tokens"), values, toggle, refresh });
+const panels = [...new Set([...glance, uniques, ...rankings]), requestRows, tokenRows];
 link(requests, uniques, tokens);
 
 /** Go to another state: a new entry in the browser's history. `kept` is remembered with it; a zoom outlives other changes. */
@@ -100,8 +97,7 @@ async function show({ anew = false } = {}) {
     const view = shown();
     const shows = new Map(panels.map((panel) => [panel, panel.show(view, { anew })]));
     shows.get(numbers).then(() => mine === turn && heard(numbers.answer));
-    const ranked = Promise.all(rankings.map((panel) => shows.get(panel))).then(() => mine === turn && makeRoom());
-    Promise.race([Promise.all([ranked, shows.get(requestRows)]), pause(TABLES_WAIT_MS)]).then(reveal);
+    unveil(shows, () => mine === turn);
     Promise.all(glance.map((panel) => shows.get(panel))).then(() => mine === turn && look());
     await Promise.all(shows.values());
   } catch (error) {
@@ -118,17 +114,34 @@ async function show({ anew = false } = {}) {
   }
 }
 
-// Where the tables begin depends on what is above them. They are seen once that is known, or has taken too long.
+// How high rankings and tables are depends on how much there is to show, and where they begin on those above them. They
+// are seen once that is known, or has taken too long; what has been seen then keeps its height, or grows.
 
-let room = LONGEST_RANKING;
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const reveal = () => $("main").classList.remove("is-arriving");
+const ARRIVING = ["trio", "requests", "tokens"];
+const reveal = (id) => $(id).classList.remove("is-arriving");
+
+/** Let what is asked for be seen, from above to below; `isLatest()`: nothing else has been asked for since. */
+async function unveil(shows, isLatest) {
+  setTimeout(() => ARRIVING.forEach(reveal), ARRIVING_MS);
+  await Promise.all(rankings.map((panel) => shows.get(panel)));
+  if (!isLatest()) return;
+  makeRoom();
+  reveal("trio");
+  await shows.get(requestRows);
+  if (isLatest()) reveal("requests");
+  await shows.get(tokenRows);
+  if (isLatest()) reveal("tokens");
+}
 
 /** Give the rankings the room that they need, and afterwards never less: filters move nothing. */
 function makeRoom() {
-  const most = Math.max(...rankings.map(({ answer }) => answer?.data.length ?? LONGEST_RANKING));
-  room = $("main").classList.contains("is-arriving") ? most : Math.max(room, most);
-  $("trio").style.setProperty("--rows", room);
+  const isSeen = !$("trio").classList.contains("is-arriving");
+  for (const panel of rankings) {
+    const rows = panel.answer?.data.length ?? LONGEST_RANKING;
+    panel.rows = isSeen ? Math.max(panel.rows ?? LONGEST_RANKING, rows) : rows;
+    panel.root.style.setProperty("--rows", panel.rows);
+  }
+  $("trio").style.setProperty("--most-rows", Math.max(...rankings.map(({ rows }) => rows)));
 }
 
 /** What panels are asked to show. */
@@ -155,7 +168,7 @@ function complain(error) {
   if (resolved) box.querySelector("p").append(" What is shown below is from before.");
   $("strip").hidden = false;
   $("main").classList.toggle("is-lost", !resolved);
-  reveal();
+  ARRIVING.forEach(reveal);
   strip.say(box);
   for (const panel of document.querySelectorAll(".panel")) panel.setAttribute("aria-busy", "false"); // none is asked
 }

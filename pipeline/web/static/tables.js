@@ -163,8 +163,9 @@ class Table {
     const before = (this.#cursors.length - 1) * PAGE_ROWS;
     const these = rows.length === 1 ? `Row ${integer(before + 1)}` : `Rows ${integer(before + 1)}–${integer(before + rows.length)}`;
     this.position.textContent = rows.length ? `${these}${next ? "" : ", the last"}` : "";
-    // Pages of one list are equally high, so that the buttons stay under the pointer.
-    this.root.classList.toggle("is-paged", this.#cursors.length > 1 || next !== null);
+    // Pages of one list are equally high, so that the buttons stay under the pointer; what has been so high stays so.
+    if (this.#cursors.length > 1 || next !== null) this.root.classList.add("is-paged");
+    else if (this.root.classList.contains("is-arriving")) this.root.classList.remove("is-paged");
     this.first.setAttribute("aria-disabled", String(this.#cursors.length < 2));
     this.previous.setAttribute("aria-disabled", String(this.#cursors.length < 2));
     this.following.setAttribute("aria-disabled", String(next === null));
