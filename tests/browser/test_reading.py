@@ -704,6 +704,10 @@ def test_print_leaves_out_what_cannot_be_pressed_and_shows_every_row(reader: Rea
             assert all(box["x"] >= start for box in boxes), "no figure of a number is cut"
             if labels == ".tick text":
                 assert all(a["x"] + a["width"] < b["x"] for a, b in itertools.pairwise(boxes))
+    assert reader.page.locator("#strip details").evaluate("it => !it.open")
+    expect(reader.page.locator("#strip summary")).to_have_text("2 things stand out", use_inner_text=True)
+    for advice in ("Look at that time by endpoint", "Check that this is how the bot is meant"):
+        expect(reader.page.locator("#strip li", has_text=advice)).to_be_visible()
     scroller = reader.page.locator("#requests .scroller")
     assert scroller.evaluate("box => box.scrollHeight === box.clientHeight")
     assert reader.page.evaluate("getComputedStyle(document.body).color").startswith("rgb(21, 25, 30")
