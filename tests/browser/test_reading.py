@@ -393,6 +393,18 @@ def test_what_the_list_does_not_hold_of_a_row_fails_alone_and_is_asked_for_again
     reader.complaints.clear()  # the browser itself reports the 503
 
 
+def test_the_rows_of_a_table_can_be_skipped_by_keyboard(reader: Reader, api: FakeApi) -> None:
+    reader.open(query="?tz=UTC")
+    reader.page.get_by_role("button", name="Export Requests").focus()
+    reader.page.keyboard.press("Tab")
+    skip = reader.page.locator("#requests").get_by_role("button", name="Skip the rows")
+    expect(skip).to_be_focused()
+    skip.click(trial=True)  # it is seen, and above all else
+    reader.page.keyboard.press("Enter")
+    following = reader.page.locator("#requests .pager").get_by_role("button", name="Next")
+    expect(following).to_be_focused()
+
+
 def test_rows_that_arrive_are_offered_and_move_nothing(reader: Reader, api: FakeApi) -> None:
     reader.page.clock.install(time=NOW + timedelta(minutes=1))
     reader.open(query="?tz=UTC")

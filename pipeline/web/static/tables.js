@@ -103,10 +103,11 @@ class Table {
         h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "opener" }, h("span", { class: "unseen" }, "Details")),
           ...columns.map(([label, kind]) => h("th", { scope: "col", class: kind }, label)))), this.rows),
     );
+    const skip = h("button", { class: "skip-rows action", type: "button", onclick: () => this.following.focus() }, "Skip the rows");
     const { button, menu } = exportMenu(name, title, (format) => this.#export(format), (error) => this.#view.refused(error));
     root.append(
       h("header", { class: "panel-head" }, h("h2", { id: `${name}-title` }, title), this.own, this.arrived, this.note, h("span", { class: "spring" }), form, button, menu),
-      h("div", { class: "panel-body" }, this.scroller,
+      h("div", { class: "panel-body" }, skip, this.scroller,
         h("footer", { class: "pager" }, this.position, h("span", { class: "spring" }), this.first, this.previous, this.following)),
     );
     this.rows.append(...Array.from({ length: 12 }, () => h("tr", {}, h("td", { colspan: columns.length + 1 }, h("span", { class: "skeleton" }, "\u00a0")))));
