@@ -154,17 +154,23 @@ function isGoingOn() {
   return !range.to || resolved.to.ms > resolved.now.ms;
 }
 
-/** What is wrong with the address, and the way out: {message, label, act}; null for a problem that may pass. */
+/** What is wrong with the address, and the way out: {message, label, act, isOfAll}; null for a problem that may pass. */
 function refused(problem) {
   const found = refusal(problem, state);
   const away = () => (state.bot === null ? location.assign(`/?tz=${encodeURIComponent(found.next.zone)}`) : go(found.next)); // the list of bots has a zone alone
   return found && { ...found, act: away };
 }
 
-/** Say above all panels what concerns all of them. What they show stays, and is said to be from before. */
-function complain(error) {
+/** What is said above all panels of what concerns all of them. */
+function alarm(error) {
   const box = fault(error, () => (state.bot === null ? greet() : refresh()), refused);
   box.classList.add("alert");
+  return box;
+}
+
+/** Nothing can be asked: say why. What the panels show stays, and is said to be from before. */
+function complain(error) {
+  const box = alarm(error);
   if (resolved) box.querySelector("p").append(" What is shown below is from before.");
   $("strip").hidden = false;
   $("main").classList.toggle("is-lost", !resolved);
@@ -252,6 +258,8 @@ function heard(answer) {
 
 /** All that the first glance needs has come or failed: say what stands out, or where the range is empty what to do. */
 function look() {
+  const refusedAll = glance.map(({ problem }) => problem).find((problem) => problem && refused(problem)?.isOfAll);
+  if (refusedAll) return strip.say(alarm(refusedAll));
   const requestBars = requests.answer && requests.bars;
   const tokenBars = tokens.answer && tokens.bars;
   if (requestBars) numbers.shape("total_requests", requestBars.map(({ total }) => total));

@@ -8,11 +8,12 @@ export class Panel {
   #answered = null; // the request whose answer is on show
   #fault = null;
   answer = null; // what is on show; null while there is a fault in its place
+  problem = null; // that fault
 
   /**
    * `request(view)` says what to ask: {path, parameters}, or null where nothing need be asked.
    * `draw(answer, view)` shows it; it gets null where nothing was asked. `view.refused(problem)` says of a
-   * fault that can never pass what is wrong, and the way out: {message, label, act}; null where it may pass.
+   * fault that can never pass what is wrong, and the way out: {message, label, act, isOfAll}; null where it may pass.
    */
   constructor(root, { request, draw }) {
     this.root = root;
@@ -36,10 +37,12 @@ export class Panel {
       this.#settle(null, view);
       this.draw(answer, view);
       this.answer = answer;
+      this.problem = null;
       this.#answered = key;
     } catch (error) {
       if (error.name === "AbortError") return;
       this.#answered = this.answer = null;
+      this.problem = error;
       this.#settle(error, view);
       if (!(error instanceof Problem)) reportError(error);
     } finally {
@@ -56,7 +59,7 @@ export class Panel {
     const hadFocus = this.#fault?.contains(document.activeElement);
     const height = (this.#fault ?? this.body).offsetHeight; // a fault takes the room of what it stands for
     this.#fault?.remove();
-    this.#fault = error && fault(error, () => this.show(view, { anew: true }), view.refused);
+    this.#fault = error && (view.refused(error)?.isOfAll ? saidAbove() : fault(error, () => this.show(view, { anew: true }), view.refused));
     this.body.hidden = error !== null;
     if (this.#fault) {
       this.#fault.style.minHeight = `${height}px`;
@@ -70,6 +73,9 @@ export class Panel {
     return this.root;
   }
 }
+
+/** What concerns the whole page is said once, above all panels. */
+const saidAbove = () => h("div", { class: "fault" }, h("p", { class: "note" }, "Not shown: the reason is given above."));
 
 /** What went wrong, with the button that tries again, or leads out of it. */
 export function fault(error, retry, refused = () => null) {

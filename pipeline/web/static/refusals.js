@@ -6,16 +6,16 @@ import { DEFAULT_RANGE } from "./state.js";
 import { browserZone, spelled } from "./zones.js";
 
 /**
- * Why a state was refused: {message, label, next}; `next` is the state without what is wrong, `label` says so on a
- * button. Null where a problem may pass, or is none of the state's.
+ * Why a state was refused: {message, label, next, isOfAll}; `next` is the state without what is wrong, `label` says so
+ * on a button; `isOfAll`: it concerns the whole page, not a table alone. Null where a problem may pass, or is none of the state's.
  */
 export function refusal({ status, parameter }, state) {
   if (status !== 400) return null;
   if (parameter === "tz") {
     const zone = state.zone === browserZone() ? "UTC" : browserZone();
-    return { message: `There is no time zone “${state.zone}”.`, label: `Use ${spelled(zone)}`, next: { ...state, zone } };
+    return { message: `There is no time zone “${state.zone}”.`, label: `Use ${spelled(zone)}`, next: { ...state, zone }, isOfAll: true };
   }
-  if (["range", "from", "to"].includes(parameter)) return { message: saidOfRange(state), label: "Show the last 7 days", next: { ...state, range: DEFAULT_RANGE } };
+  if (["range", "from", "to"].includes(parameter)) return { message: saidOfRange(state), label: "Show the last 7 days", next: { ...state, range: DEFAULT_RANGE }, isOfAll: true };
   return parameter === "ip" ? ofAddresses(state) : null;
 }
 
@@ -33,9 +33,11 @@ function ofAddresses(state) {
   const found = [...new Set(given.filter((value) => !isAddress(value)))];
   const wrong = found.length ? found : given; // it is the API that decides
   const own = wrong.includes(state.own.requests.ip) ? { ...state.own, requests: { ...state.own.requests, ip: null } } : state.own;
+  const filters = state.filters.filter(([name, value]) => name !== "ip" || !wrong.includes(value));
   return {
     message: wrong.map((value) => `“${value}” is not an IP address.`).join(" "),
     label: wrong.length > 1 ? "Remove these filters" : "Remove this filter",
-    next: { ...state, own, filters: state.filters.filter(([name, value]) => name !== "ip" || !wrong.includes(value)) },
+    next: { ...state, own, filters },
+    isOfAll: filters.length < state.filters.length,
   };
 }
