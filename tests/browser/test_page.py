@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Download, Route, expect
 
 from tests.browser.reader import ZONE, Reader
-from tests.browser.site import BUSY, QUIET, Site
+from tests.browser.site import BUSY, QUIET, SOURCES, Site
 
 pytestmark = pytest.mark.browser
 
@@ -193,7 +193,9 @@ def agree(reader: Reader) -> None:
         assert reader.rows(table) == [one["event_id"] for one in reader.matching(events, table)[:50]]
 
 
-def test_combinations_of_filters_give_the_same_numbers_everywhere(reader: Reader, tmp_path: Path) -> None:
+def test_combinations_of_filters_give_the_same_numbers_everywhere_and_add_up(
+    reader: Reader, tmp_path: Path
+) -> None:
     seed = SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     chance = Random(seed)
@@ -222,6 +224,18 @@ def test_combinations_of_filters_give_the_same_numbers_everywhere(reader: Reader
             matching = reader.matching(events, table)
             assert [row["event_id"] for row in rows] == [one["event_id"] for one in matching]
             reader.page.keyboard.press("Escape")
+
+
+def test_each_source_has_the_same_tokens_everywhere_and_they_add_up(reader: Reader) -> None:
+    reader.open(query="?top=source")
+    everything = int(reader.cards()["total_tokens"] or 0)
+    reader.doing(reader.page.locator("#ranked [data-value=fs_chat]").click)
+    agree(reader)
+    one = int(reader.cards()["total_tokens"] or 0)
+    others = [("source", source) for source in SOURCES if source != "fs_chat"]
+    reader.open(query=f"?{urlencode([('top', 'source'), *others])}")
+    agree(reader)
+    assert one + int(reader.cards()["total_tokens"] or 0) == everything
 
 
 def test_uniques_over_time_are_exact_bar_by_bar_and_say_why_they_add_up_to_more(reader: Reader) -> None:
