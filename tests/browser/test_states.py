@@ -403,6 +403,30 @@ def test_nothing_moves_in_whatever_order_answers_come_and_however_late(
     assert page.evaluate("seen.shifts") == []
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 2400), (390, 3000)])
+def test_nothing_moves_when_other_numbers_come_long_after_a_click(
+    reader: Reader, width: int, height: int
+) -> None:
+    page, held, api = reader.page, list[Route](), FakeApi()
+    api.install(page)
+    page.add_init_script(WATCH)
+    page.set_viewport_size({"width": width, "height": height})
+    reader.open(query="?tz=UTC")
+    page.route(OF_PANELS, lambda route: held.append(route))
+    api.request_rows, api.summary = api.request_rows[:3], {"unfiltered": ["input_tokens"]}
+    api.tops = {"country": top(("US", 7)), "endpoint": top(("widget", 7))}
+    api.freshness = late().freshness
+    page.locator("#countries [data-value=US]").click()
+    page.wait_for_timeout(600)  # the click excuses what moves within half a second
+    for route in held:
+        route.fallback()
+        page.wait_for_timeout(40)  # it is drawn
+    reader.settle()
+    page.wait_for_timeout(40)
+    expect(page.locator("#freshness")).to_contain_text("7 min behind")
+    assert page.evaluate("seen.shifts") == []
+
+
 @pytest.mark.parametrize("path", ["/bots/nobody/analytics", "/bots/a%0Ab/analytics", "/"])
 def test_axe_finds_nothing_where_there_is_no_bot_to_show(reader: Reader, path: str) -> None:
     reader.page.goto(f"{reader.site.url}{path}")
