@@ -1,10 +1,11 @@
 -- The same as request_totals, for requests that match filters. A filter without values is left out.
 -- Reads deduplicated raw rows: rollups know one dimension at a time.
+-- What is distinct is told by 64 bits, as in rollups; by this hash, since it is the quickest and no state is kept.
 SELECT
     count(),
     toUnixTimestamp64Milli(max(event_time)),
-    uniqExactIf(ip, ip != ''),
-    uniqExactIf(chat_id, chat_id != '')
+    uniqExactIf(cityHash64(ip), ip != ''),
+    uniqExactIf(cityHash64(chat_id), chat_id != '')
 FROM footfall.bot_requests FINAL
 WHERE bot_id = {bot:String}
   AND event_time >= {start:DateTime64(3, 'UTC')} AND event_time < {end:DateTime64(3, 'UTC')}
