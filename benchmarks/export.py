@@ -55,10 +55,10 @@ FROM numbers({rows:UInt64})
 """
 
 FORMS: Final = {
-    "CSV": ("csv", "identity"),
-    "JSON": ("json", "identity"),
-    "NDJSON": ("ndjson", "identity"),
-    "CSV, gzip": ("csv", "gzip"),
+    "the API, CSV": ("csv", "identity"),
+    "the API, JSON": ("json", "identity"),
+    "the API, NDJSON": ("ndjson", "identity"),
+    "the API, CSV with gzip": ("csv", "gzip"),
 }
 """What the API is asked for: `format`, and the encoding."""
 STORE: Final = "the store, CSV"
@@ -166,7 +166,7 @@ def main() -> None:
             for name, some in answers.items()
         ],
     )
-    pairs = zip(answers["CSV"], answers[STORE], strict=True)
+    pairs = zip(answers["the API, CSV"], answers[STORE], strict=True)
     ratios = [store.seconds / our.seconds for our, store in pairs]
     report.say(f"The API's process had {before:.0f} MB resident, and {growth:.1f} MB more at its peak.")
     report.say(
