@@ -27,7 +27,7 @@ check:  ## Formatting, lint, types, direction of imports, the lock.
 interpreters:  ## The unit tests on every Python from 3.11 that is on this machine.
 	tests/on_every_interpreter.sh $(INTERPRETERS)
 
-bench: kafka  ## Measure everything (17 minutes, on a machine that does nothing else) and write down the results.
+bench: kafka  ## Measure everything (18 minutes, on a machine that does nothing else) and write down the results.
 	for benchmark in start export freshness memory durability ingest; do \
 		$(UV_RUN) --group bench python -m benchmarks.$$benchmark --write || exit 1; \
 	done

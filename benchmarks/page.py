@@ -1,12 +1,12 @@
 """The page: how long its questions take over 90 days, of a typical bot and of the biggest, alone and all at once.
 
-The store makes the rows itself, the product's sealer seals them, and months that are over are merged, as the store does
-when they are three days old. Then the API is asked over HTTP, on a range that no interval fits at either end, over
-connections that are kept and at most six of them at once, as a browser does. "The whole page" is all that the page asks
-when it is opened: which ends its range has, and when that is answered each of the questions at once, until the last
-answer is there. Each time the range is a few milliseconds another, so that no answer is had from one that the API has
-kept. Then the same with filters, which only raw rows can answer. The same again with a tenth of the rows. No worker and
-no broker run.
+The store makes the rows itself, the product's sealer seals them, and months that are over are merged, as the store
+does once nothing was written to them for three days. Then the API is asked over HTTP, on a range that no interval
+fits at either end, over connections that are kept and at most six of them at once, as a browser does. "The whole
+page" is all that the page asks when it is opened: which ends its range has, and when that is answered each of the
+questions at once, until the last answer is there. Each time the range is a few milliseconds another, so that no
+answer is had from one that the API has kept. Then the same with filters, which only raw rows can answer. The same
+again with a tenth of the rows. No worker and no broker run.
 
 At last one reader, who opens the page of one bot after another, and then 50 at once: each opens the page of some bot,
 looks at it for 10 s, 5 to 15, and opens another one.

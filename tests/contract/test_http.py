@@ -1001,9 +1001,12 @@ def test_a_body_that_is_no_events_is_refused(api: Api, body: bytes, headers: Jso
     ],
 )
 def test_a_body_made_to_take_long_is_refused_soon(api: Api, body: bytes, headers: Json) -> None:
-    begun = time.monotonic()
-    problem(post(api, body, headers), 400, "malformed-events")
-    assert time.monotonic() - begun < 10
+    def seconds() -> float:
+        begun = time.monotonic()
+        problem(post(api, body, headers), 400, "malformed-events")
+        return time.monotonic() - begun
+
+    assert any(seconds() < 2 for _ in range(3))  # the machine may be busy with other things
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ QUIET_SECONDS = 4.0
 STRIKES: Sequence[signal.Signals | float] = (signal.SIGKILL, 0.1, 0.1, signal.SIGKILL, 1.0)
 """What happens to the worker while it writes: a signal, or its link to the store is cut for so many seconds.
 
-What it loses before it is killed, it may consume again. The last cut is long enough for a client that tries once more,
-however slow the machine."""
+What it loses before it is killed, it may consume again. The last cut lasts longer than a client waits that tries once
+more, on a busy machine too."""
 COMMAND = [sys.executable, "-m", "tests.faults.stock"]
 
 

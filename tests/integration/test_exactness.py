@@ -61,7 +61,8 @@ def moment(random: Random) -> int:
 
 
 def population(random: Random, *, open_from: int) -> Oracle:
-    """Events around the changes of clocks, and a few of the present that no sealer has seen; and every vote."""
+    """Events around the changes of clocks, and a few of the present that no sealer has seen. Votes are all that were
+    cast, those that were changed later too."""
 
     def moments(count: int, open_ones: int = 0) -> Iterator[int]:
         yield from (moment(random) for _ in range(count))
