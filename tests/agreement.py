@@ -240,7 +240,7 @@ class Agreement:
             self._rollup(
                 """SELECT bot_id, toUnixTimestamp64Milli(interval_start) AS start, requests,
                     toUnixTimestamp64Milli(last_request) AS last_request, by_endpoint, by_country, by_browser,
-                    by_client_class, finalizeAggregation(ips) AS ips, finalizeAggregation(chats) AS chats
+                    by_client_class, length(ip_hashes) AS ips, length(chat_hashes) AS chats
                 FROM footfall.{table:Identifier} FINAL""",
                 table,
                 width,

@@ -36,8 +36,8 @@ SEAL = {
         SELECT bot_id, toStartOfInterval(event_time, INTERVAL 900000 MILLISECOND) AS start, count(), max(event_time),
             sumMap(map(endpoint, toUInt64(1))), sumMap(map(country, toUInt64(1))),
             sumMap(map(browser, toUInt64(1))), sumMap(map(client_class, toUInt64(1))),
-            CAST(uniqExactIfState(sipHash64(ip), ip != ''), 'AggregateFunction(uniqExact, UInt64)'),
-            CAST(uniqExactIfState(sipHash64(chat_id), chat_id != ''), 'AggregateFunction(uniqExact, UInt64)'),
+            groupUniqArrayIf(sipHash64(ip), ip != ''),
+            groupUniqArrayIf(sipHash64(chat_id), chat_id != ''),
             toUInt64(1)
         FROM footfall.bot_requests FINAL
         WHERE event_time < fromUnixTimestamp64Milli({before_ms:Int64}) GROUP BY bot_id, start""",
@@ -58,7 +58,7 @@ SEAL_DAYS = {
         INSERT INTO footfall.bot_requests_1d
         SELECT bot_id, toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND) AS day, sum(requests),
             max(last_request), sumMap(by_endpoint), sumMap(by_country), sumMap(by_browser), sumMap(by_client_class),
-            uniqExactMergeState(ips), uniqExactMergeState(chats), toUInt64(1)
+            groupUniqArrayArray(ip_hashes), groupUniqArrayArray(chat_hashes), toUInt64(1)
         FROM footfall.bot_requests_15m FINAL WHERE interval_start < today() GROUP BY bot_id, day""",
     Topic.TOKEN_USAGES: """
         INSERT INTO footfall.token_usages_1d

@@ -7,7 +7,7 @@ FROM
     FROM
     (
         SELECT bot_id, interval_start, version,
-               cityHash64(* EXCEPT '^(ips|chats|version)$', COLUMNS('^(ips|chats)$') APPLY(finalizeAggregation)) AS content
+               cityHash64(* EXCEPT '^(ip_hashes|chat_hashes|version)$', COLUMNS('^(ip_hashes|chat_hashes)$') APPLY(arraySort)) AS content
         FROM footfall.{rollup:Identifier}
         WHERE interval_start >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') AND interval_start < fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
     )

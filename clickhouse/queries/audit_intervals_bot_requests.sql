@@ -71,16 +71,16 @@ FROM
             (
                 -- Two sets are one set if each is as large as both together.
                 SELECT bot_id, start,
-                       uniqExactMergeIf(ips, side = 0) AS raw_ips, uniqExactMergeIf(ips, side = 1) AS rollup_ips, uniqExactMerge(ips) AS all_ips,
-                       uniqExactMergeIf(chats, side = 0) AS raw_chats, uniqExactMergeIf(chats, side = 1) AS rollup_chats, uniqExactMerge(chats) AS all_chats
+                       uniqExactArrayIf(ip_hashes, side = 0) AS raw_ips, uniqExactArrayIf(ip_hashes, side = 1) AS rollup_ips, uniqExactArray(ip_hashes) AS all_ips,
+                       uniqExactArrayIf(chat_hashes, side = 0) AS raw_chats, uniqExactArrayIf(chat_hashes, side = 1) AS rollup_chats, uniqExactArray(chat_hashes) AS all_chats
                 FROM
                 (
                     SELECT bot_id, intDiv(event_ms, {width_ms:Int64}) * {width_ms:Int64} AS start, toUInt8(0) AS side,
-                           uniqExactStateIf(sipHash64(ip), ip != '') AS ips, uniqExactStateIf(sipHash64(chat_id), chat_id != '') AS chats
+                           groupUniqArrayIf(sipHash64(ip), ip != '') AS ip_hashes, groupUniqArrayIf(sipHash64(chat_id), chat_id != '') AS chat_hashes
                     FROM events
                     GROUP BY bot_id, start
                     UNION ALL
-                    SELECT bot_id, toUnixTimestamp64Milli(interval_start) AS start, toUInt8(1) AS side, ips, chats FROM rollups
+                    SELECT bot_id, toUnixTimestamp64Milli(interval_start) AS start, toUInt8(1) AS side, ip_hashes, chat_hashes FROM rollups
                 )
                 GROUP BY bot_id, start
                 HAVING uniqExact(side) = 2

@@ -2,26 +2,26 @@
 -- Reads of each part of the range what has counted most of it: rows of whole UTC days, sealed rows of whole intervals, of
 -- intervals that have none their cells, and of intervals that the range cuts deduplicated raw rows. A branch whose part is
 -- empty is left out.
-SELECT sum(requests), max(last_request_ms), uniqExactMerge(ips), uniqExactMerge(chats)
+SELECT sum(requests), max(last_request_ms), uniqExactArray(ip_hashes), uniqExactArray(chat_hashes)
 FROM
 (
     -- days
-    SELECT requests, toUnixTimestamp64Milli(last_request) AS last_request_ms, ips, chats
+    SELECT requests, toUnixTimestamp64Milli(last_request) AS last_request_ms, ip_hashes, chat_hashes
     FROM footfall.bot_requests_1d FINAL
     WHERE bot_id = {bot:String} AND interval_start >= {days_start:DateTime64(3, 'UTC')} AND interval_start < {days_end:DateTime64(3, 'UTC')}
     UNION ALL
     -- intervals
-    SELECT requests, toUnixTimestamp64Milli(last_request) AS last_request_ms, ips, chats
+    SELECT requests, toUnixTimestamp64Milli(last_request) AS last_request_ms, ip_hashes, chat_hashes
     FROM footfall.bot_requests_15m FINAL
     WHERE bot_id = {bot:String}
       AND ((interval_start >= {inner_start:DateTime64(3, 'UTC')} AND interval_start < {days_start:DateTime64(3, 'UTC')})
         OR (interval_start >= {days_end:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}))
     UNION ALL
     -- cells
-    SELECT cell.requests AS requests, cell.last_request_ms AS last_request_ms, ips, chats
+    SELECT cell.requests AS requests, cell.last_request_ms AS last_request_ms, ip_hashes, chat_hashes
     FROM
     (
-        SELECT max(snapshot) AS cell, uniqExactMergeState(ips) AS ips, uniqExactMergeState(chats) AS chats
+        SELECT max(snapshot) AS cell, groupUniqArrayArray(ip_hashes) AS ip_hashes, groupUniqArrayArray(chat_hashes) AS chat_hashes
         FROM footfall.bot_requests_cells
         WHERE bot_id = {bot:String}
           AND interval_start >= {open_start:DateTime64(3, 'UTC')} AND interval_start < {inner_end:DateTime64(3, 'UTC')}
@@ -38,8 +38,8 @@ FROM
     SELECT
         count() AS requests,
         toUnixTimestamp64Milli(max(event_time)) AS last_request_ms,
-        CAST(uniqExactIfState(sipHash64(ip), ip != ''), 'AggregateFunction(uniqExact, UInt64)') AS ips,
-        CAST(uniqExactIfState(sipHash64(chat_id), chat_id != ''), 'AggregateFunction(uniqExact, UInt64)') AS chats
+        groupUniqArrayIf(sipHash64(ip), ip != '') AS ip_hashes,
+        groupUniqArrayIf(sipHash64(chat_id), chat_id != '') AS chat_hashes
     FROM footfall.bot_requests FINAL
     WHERE bot_id = {bot:String}
       AND ((event_time >= {head_start:DateTime64(3, 'UTC')} AND event_time < {head_end:DateTime64(3, 'UTC')})

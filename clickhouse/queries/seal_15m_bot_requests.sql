@@ -10,8 +10,8 @@ SELECT
     sumMap(map(country, toUInt64(1))) AS by_country,
     sumMap(map(browser, toUInt64(1))) AS by_browser,
     sumMap(map(client_class, toUInt64(1))) AS by_client_class,
-    uniqExactStateIf(sipHash64(ip), ip != '') AS ips,
-    uniqExactStateIf(sipHash64(chat_id), chat_id != '') AS chats,
+    groupUniqArrayIf(sipHash64(ip), ip != '') AS ip_hashes,
+    groupUniqArrayIf(sipHash64(chat_id), chat_id != '') AS chat_hashes,
     {version:UInt64} AS version
 FROM footfall.bot_requests FINAL
 WHERE (bot_id, toStartOfInterval(event_time, INTERVAL 900000 MILLISECOND)) IN

@@ -6,7 +6,7 @@ SELECT
     toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND) AS day,
     sum(requests), max(last_request),
     sumMap(by_endpoint), sumMap(by_country), sumMap(by_browser), sumMap(by_client_class),
-    uniqExactMergeState(ips), uniqExactMergeState(chats),
+    groupUniqArrayArray(ip_hashes), groupUniqArrayArray(chat_hashes),
     {version:UInt64}
 FROM footfall.bot_requests_15m FINAL
 WHERE (bot_id, toStartOfInterval(interval_start, INTERVAL 86400000 MILLISECOND)) IN

@@ -258,11 +258,11 @@ async def check_cells(store: Store, logs: Sequence[Log]) -> None:
         """
         SELECT bot_id, toUnixTimestamp64Milli(interval_start) AS start, sum(cell.requests), max(cell.last_request_ms),
                sumMap(JSONExtract(cell.dimensions, 'by_endpoint', 'Map(String, UInt64)')),
-               uniqExactMerge(ips), uniqExactMerge(chats)
+               uniqExactArray(ip_hashes), uniqExactArray(chat_hashes)
         FROM
         (
-            SELECT bot_id, interval_start, max(snapshot) AS cell, uniqExactMergeState(ips) AS ips,
-                   uniqExactMergeState(chats) AS chats
+            SELECT bot_id, interval_start, max(snapshot) AS cell, groupUniqArrayArray(ip_hashes) AS ip_hashes,
+                   groupUniqArrayArray(chat_hashes) AS chat_hashes
             FROM footfall.bot_requests_cells WHERE startsWith(bot_id, 'flush')
             GROUP BY bot_id, interval_start, epoch, partition
         )
@@ -329,7 +329,7 @@ async def check_rollups(store: Store, logs: Sequence[Log], passed_ms: int) -> No
     for tier, length in (("15m", INTERVAL), ("1d", DAY)):
         found = await store.rows(
             "SELECT bot_id, toUnixTimestamp64Milli(interval_start), requests, toUnixTimestamp64Milli(last_request), "  # noqa: S608
-            "CAST(by_endpoint, 'Map(String, UInt64)'), finalizeAggregation(ips), finalizeAggregation(chats) "
+            "CAST(by_endpoint, 'Map(String, UInt64)'), length(ip_hashes), length(chat_hashes) "
             f"FROM footfall.bot_requests_{tier} FINAL WHERE startsWith(bot_id, 'pass')"
         )
         expected = {

@@ -67,8 +67,8 @@ class Both:
         for tier in ("15m", "1d"):
             real = await self._real.rows(
                 "SELECT bot_id, toUnixTimestamp64Milli(interval_start), version, requests, "  # noqa: S608
-                f"toUnixTimestamp64Milli(last_request), {', '.join(MAPS)}, finalizeAggregation(ips), "
-                f"finalizeAggregation(chats) FROM footfall.bot_requests_{tier} FINAL"
+                f"toUnixTimestamp64Milli(last_request), {', '.join(MAPS)}, length(ip_hashes), "
+                f"length(chat_hashes) FROM footfall.bot_requests_{tier} FINAL"
             )
             model = [
                 (

@@ -133,6 +133,47 @@ def test_a_month_that_nothing_is_written_to_becomes_one_part(store: Embedded) ->
     eventually(lambda: store.rows(parts) == [(1, 3)], 30)
 
 
+def test_sets_that_were_states_are_lists_of_the_same_hashes(store: Embedded) -> None:
+    def until(version: int) -> list[Migration]:
+        return [migration for migration in migrations() if migration.version <= version]
+
+    hashes = "arraySort(arrayMap(number -> sipHash64(toString(number)), range({n:UInt32})))"
+    sizes = [0, 1, 127, 128, 100_000, 300_000]  # a state's size takes one byte more or is kept in more than one table
+    store.migrate(until(12))
+    for tier in ("15m", "1d"):
+        for size in sizes:
+            members = f"arrayMap(number -> sipHash64(toString(number)), range({size}))"
+            store.run(
+                f"""INSERT INTO footfall.bot_requests_{tier} (bot_id, requests, ips, chats, version)
+                SELECT '{size}', 1, arrayReduce('uniqExactState', {members}),
+                       arrayReduce('uniqExactState', arraySlice({members}, 1, 2)), 1"""  # noqa: S608
+            )
+    for epoch in (1, 2):
+        store.run(
+            f"""INSERT INTO footfall.bot_requests_cells
+            (bot_id, interval_ms, epoch, partition, snapshot, ips_in, chats_in)
+            SELECT 'b', toUnixTimestamp(now()) * 1000, toUUID('00000000-0000-0000-0000-000000000000'), 0, (1, 1, 1, '{{}}', 0),
+                   ['a', '{epoch}'], []"""  # noqa: S608
+        )
+
+    assert store.migrate() == [migration.label for migration in migrations() if migration.version > 12]
+
+    for tier in ("15m", "1d"):
+        for size in sizes:
+            [(ips, chats)] = store.rows(
+                f"SELECT arraySort(ip_hashes), arraySort(chat_hashes) FROM footfall.bot_requests_{tier} "  # noqa: S608
+                f"WHERE bot_id = '{size}'"
+            )
+            [(expected,)] = store.rows(f"SELECT {hashes.replace('{n:UInt32}', str(size))}")
+            assert list(ips) == list(expected)
+            assert len(chats) == min(size, 2)
+    [(ips, chats)] = store.rows(
+        "SELECT arraySort(groupUniqArrayArray(ip_hashes)) = arraySort([sipHash64('a'), sipHash64('1'), sipHash64('2')]), "
+        "groupUniqArrayArray(chat_hashes) FROM footfall.bot_requests_cells"
+    )
+    assert (ips, chats) == (1, [])
+
+
 def test_asking_what_is_pending_changes_nothing(store: Embedded) -> None:
     assert store.pending() == [migration.label for migration in migrations()]
     assert store.tables() == set()

@@ -116,7 +116,7 @@ def month(event_ms: int) -> str:
 async def rollups(store: Store, topic: Topic, tier: str) -> dict[tuple[str, int], Any]:
     names = {
         REQUESTS: "requests, toUnixTimestamp64Milli(last_request) AS last_request_ms, by_endpoint, by_country, "
-        "by_browser, by_client_class, finalizeAggregation(ips) AS ips, finalizeAggregation(chats) AS chats",
+        "by_browser, by_client_class, length(ip_hashes) AS ips, length(chat_hashes) AS chats",
         USAGES: "usages, input_tokens, output_tokens, usages_by_source, input_by_source, output_by_source, "
         "usages_by_model, input_by_model, output_by_model",
     }[topic]
