@@ -18,7 +18,7 @@ from typing import Final
 from clickhouse.client import Store, StoreError, sql
 
 ATTEMPTS: Final = 3
-"""So often a rejected migration is run, as long as no other run completes it."""
+"""So often a migration is run that the store rejects and no other run completes."""
 
 
 class MigrationRefused(Exception):
@@ -110,7 +110,7 @@ async def migrate(store: Store, known: Sequence[Migration] | None = None) -> tup
                 await _apply(store, migration)
                 break
             except MigrationRefused:
-                # Another run may be at the same tables, or beyond.
+                # Another run may be beyond, or in the way: a column that a mutation reads cannot be dropped.
                 if migration not in await pending(store, known):
                     break
                 if attempt + 1 == ATTEMPTS:

@@ -229,7 +229,7 @@ async def _until_done(what: str, connect_once: Callable[[], Awaitable[None]]) ->
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-def connections(request: Request) -> Connections:
+async def connections(request: Request) -> Connections:
     """Those of the application that serves this request."""
     kept: Connections = request.app.state.connections
     return kept
