@@ -2,6 +2,7 @@
 -- Reads of each part of the range what has counted most of it: rows of whole UTC days, sealed rows of whole intervals, of
 -- intervals that have none their cells, and of intervals that the range cuts deduplicated raw rows. A branch whose part is
 -- empty is left out.
+-- On one thread: two would make two sets, which have to be united once more.
 SELECT sum(requests), max(last_request_ms), uniqExactArray(ip_hashes), uniqExactArray(chat_hashes)
 FROM
 (
@@ -45,3 +46,4 @@ FROM
       AND ((event_time >= {head_start:DateTime64(3, 'UTC')} AND event_time < {head_end:DateTime64(3, 'UTC')})
         OR (event_time >= {tail_start:DateTime64(3, 'UTC')} AND event_time < {tail_end:DateTime64(3, 'UTC')}))
 )
+SETTINGS max_threads = 1
