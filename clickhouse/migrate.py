@@ -7,7 +7,6 @@ same reason two runs at once do no harm.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,6 @@ from importlib.resources import files
 from typing import Final
 
 from clickhouse.client import Store, StoreError, sql
-
-ATTEMPTS: Final = 3
-"""So often a migration is run that the store rejects and no other run completes."""
 
 
 class MigrationRefused(Exception):
@@ -105,28 +101,14 @@ async def migrate(store: Store, known: Sequence[Migration] | None = None) -> tup
         await store.command("CREATE DATABASE IF NOT EXISTS footfall")
         await store.command(sql("create_migrations"))
     for migration in missing:
-        for attempt in range(ATTEMPTS):
-            try:
-                await _apply(store, migration)
-                break
-            except MigrationRefused:
-                # Another run may be beyond, or in the way: a column that a mutation reads cannot be dropped.
-                if migration not in await pending(store, known):
-                    break
-                if attempt + 1 == ATTEMPTS:
-                    raise
-                await asyncio.sleep(1)
+        # 1. Begun, with this checksum: should we be cut off, nobody goes on with other statements.
+        await _record(store, migration, is_complete=False)
+        # 2. The statements, each repeatable.
+        for number, statement in enumerate(migration.statements, start=1):
+            await _run(store, migration, number, statement)
+        # 3. Complete: only now, so that a crash before repeats them.
+        await _record(store, migration, is_complete=True)
     return missing
-
-
-async def _apply(store: Store, migration: Migration) -> None:
-    # 1. Begun, with this checksum: should we be cut off, nobody goes on with other statements.
-    await _record(store, migration, is_complete=False)
-    # 2. The statements, each repeatable.
-    for number, statement in enumerate(migration.statements, start=1):
-        await _run(store, migration, number, statement)
-    # 3. Complete: only now, so that a crash before repeats them.
-    await _record(store, migration, is_complete=True)
 
 
 async def _run(store: Store, migration: Migration, number: int, statement: str) -> None:

@@ -1,28 +1,48 @@
 -- Sets of IPs and conversations become lists of hashes (sipHash64) in place of states of uniqExact. They take half the time to
--- unite, since no set has to be built of each row before, and any client can read them.
--- The bytes of a state end with its members, 8 each.
+-- unite, since no set has to be built of each row before, and any client can read them. They are compressed as states of
+-- intervals were: a day's hashes hardly shrink, but those of intervals next to each other are often the same.
+-- The new columns are right as soon as they are there, whoever writes: where there is no list yet it is taken from the state,
+-- whose bytes end with its members, 8 each.
 ALTER TABLE footfall.bot_requests_cells
-    ADD COLUMN IF NOT EXISTS ip_hashes   SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) DEFAULT arrayMap(ip -> sipHash64(ip), ips_in) COMMENT 'sipHash64 of each distinct caller IP' CODEC(ZSTD(1)),
-    ADD COLUMN IF NOT EXISTS chat_hashes SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) DEFAULT arrayMap(chat -> sipHash64(chat), chats_in) COMMENT 'sipHash64 of each distinct conversation' CODEC(ZSTD(1));
+    ADD COLUMN IF NOT EXISTS ip_hashes SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64))
+        DEFAULT reinterpret(right(CAST(ips, 'String'), 8 * finalizeAggregation(ips)), 'Array(UInt64)')
+        COMMENT 'sipHash64 of each distinct caller IP' CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS chat_hashes SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64))
+        DEFAULT reinterpret(right(CAST(chats, 'String'), 8 * finalizeAggregation(chats)), 'Array(UInt64)')
+        COMMENT 'sipHash64 of each distinct conversation' CODEC(ZSTD(1));
 ALTER TABLE footfall.bot_requests_15m
-    ADD COLUMN IF NOT EXISTS ip_hashes   Array(UInt64) COMMENT 'sipHash64 of each distinct caller IP; absent ones are not counted' CODEC(ZSTD(1)) AFTER by_client_class,
-    ADD COLUMN IF NOT EXISTS chat_hashes Array(UInt64) COMMENT 'sipHash64 of each distinct conversation; absent ones are not counted' CODEC(ZSTD(1)) AFTER ip_hashes;
+    ADD COLUMN IF NOT EXISTS ip_hashes Array(UInt64)
+        DEFAULT reinterpret(right(CAST(ips, 'String'), 8 * finalizeAggregation(ips)), 'Array(UInt64)')
+        COMMENT 'sipHash64 of each distinct caller IP; absent ones are not counted' CODEC(ZSTD(1)) AFTER by_client_class,
+    ADD COLUMN IF NOT EXISTS chat_hashes Array(UInt64)
+        DEFAULT reinterpret(right(CAST(chats, 'String'), 8 * finalizeAggregation(chats)), 'Array(UInt64)')
+        COMMENT 'sipHash64 of each distinct conversation; absent ones are not counted' CODEC(ZSTD(1)) AFTER ip_hashes;
 ALTER TABLE footfall.bot_requests_1d
-    ADD COLUMN IF NOT EXISTS ip_hashes   Array(UInt64) COMMENT 'sipHash64 of each distinct caller IP; absent ones are not counted' CODEC(ZSTD(1)) AFTER by_client_class,
-    ADD COLUMN IF NOT EXISTS chat_hashes Array(UInt64) COMMENT 'sipHash64 of each distinct conversation; absent ones are not counted' CODEC(ZSTD(1)) AFTER ip_hashes;
+    ADD COLUMN IF NOT EXISTS ip_hashes Array(UInt64)
+        DEFAULT reinterpret(right(CAST(ips, 'String'), 8 * finalizeAggregation(ips)), 'Array(UInt64)')
+        COMMENT 'sipHash64 of each distinct caller IP; absent ones are not counted' CODEC(ZSTD(1)) AFTER by_client_class,
+    ADD COLUMN IF NOT EXISTS chat_hashes Array(UInt64)
+        DEFAULT reinterpret(right(CAST(chats, 'String'), 8 * finalizeAggregation(chats)), 'Array(UInt64)')
+        COMMENT 'sipHash64 of each distinct conversation; absent ones are not counted' CODEC(ZSTD(1)) AFTER ip_hashes;
 
+-- Written down. Lists that are there are left as they are.
+ALTER TABLE footfall.bot_requests_cells MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
+ALTER TABLE footfall.bot_requests_15m   MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
+ALTER TABLE footfall.bot_requests_1d    MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
+-- Once more, for what a sealer had begun to write before the columns were there.
+ALTER TABLE footfall.bot_requests_15m   MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
+ALTER TABLE footfall.bot_requests_1d    MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
+
+-- The states go.
 ALTER TABLE footfall.bot_requests_cells
-    UPDATE ip_hashes   = reinterpret(right(CAST(ips, 'String'), 8 * finalizeAggregation(ips)), 'Array(UInt64)'),
-           chat_hashes = reinterpret(right(CAST(chats, 'String'), 8 * finalizeAggregation(chats)), 'Array(UInt64)')
-    WHERE empty(ip_hashes) AND empty(chat_hashes)
-    SETTINGS mutations_sync = 2;
+    MODIFY COLUMN IF EXISTS ip_hashes   DEFAULT arrayMap(ip -> sipHash64(ip), ips_in),
+    MODIFY COLUMN IF EXISTS chat_hashes DEFAULT arrayMap(chat -> sipHash64(chat), chats_in);
 ALTER TABLE footfall.bot_requests_15m
-    UPDATE ip_hashes   = reinterpret(right(CAST(ips, 'String'), 8 * finalizeAggregation(ips)), 'Array(UInt64)'),
-           chat_hashes = reinterpret(right(CAST(chats, 'String'), 8 * finalizeAggregation(chats)), 'Array(UInt64)')
-    WHERE empty(ip_hashes) AND empty(chat_hashes)
-    SETTINGS mutations_sync = 2;
+    MODIFY COLUMN IF EXISTS ip_hashes   DEFAULT [],
+    MODIFY COLUMN IF EXISTS chat_hashes DEFAULT [];
 ALTER TABLE footfall.bot_requests_1d
-    UPDATE ip_hashes   = reinterpret(right(CAST(ips, 'String'), 8 * finalizeAggregation(ips)), 'Array(UInt64)'),
-           chat_hashes = reinterpret(right(CAST(chats, 'String'), 8 * finalizeAggregation(chats)), 'Array(UInt64)')
-    WHERE empty(ip_hashes) AND empty(chat_hashes)
-    SETTINGS mutations_sync = 2;
+    MODIFY COLUMN IF EXISTS ip_hashes   DEFAULT [],
+    MODIFY COLUMN IF EXISTS chat_hashes DEFAULT [];
+ALTER TABLE footfall.bot_requests_cells DROP COLUMN IF EXISTS ips, DROP COLUMN IF EXISTS chats;
+ALTER TABLE footfall.bot_requests_15m   DROP COLUMN IF EXISTS ips, DROP COLUMN IF EXISTS chats;
+ALTER TABLE footfall.bot_requests_1d    DROP COLUMN IF EXISTS ips, DROP COLUMN IF EXISTS chats;

@@ -229,7 +229,7 @@ async def _until_done(what: str, connect_once: Callable[[], Awaitable[None]]) ->
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-async def connections(request: Request) -> Connections:
+async def connections(request: Request) -> Connections:  # async: FastAPI sends others through a thread
     """Those of the application that serves this request."""
     kept: Connections = request.app.state.connections
     return kept

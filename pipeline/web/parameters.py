@@ -188,7 +188,7 @@ class OfTokenExport(OfTokens, Exported):
 _REPEATABLE = frozenset(name for names in FILTERS.values() for name in names)
 
 
-async def once_each(request: Request) -> None:
+async def once_each(request: Request) -> None:  # async: FastAPI sends others through a thread
     """Refuse a parameter that has one value and was given several. Raises BadParameter."""
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if times > 1 and name not in _REPEATABLE:

@@ -133,37 +133,57 @@ def test_a_month_that_nothing_is_written_to_becomes_one_part(store: Embedded) ->
     eventually(lambda: store.rows(parts) == [(1, 3)], 30)
 
 
-def test_sets_that_were_states_are_lists_of_the_same_hashes(store: Embedded) -> None:
-    sizes = (
-        0,
-        1,
-        127,
-        128,
-        300_000,
-    )  # from 128 on a state's size takes two bytes; large sets are kept in parts
-    store.migrate([migration for migration in migrations() if migration.version <= 12])
-    for tier in ("15m", "1d"):
-        for size in sizes:
-            store.run(
-                f"""
-                INSERT INTO footfall.bot_requests_{tier} (bot_id, requests, ips, chats, version)
-                WITH arrayMap(number -> sipHash64(toString(number)), range({size})) AS members
-                SELECT '{size}', 1, arrayReduce('uniqExactState', members),
-                       arrayReduce('uniqExactState', arraySlice(members, 1, 2)), 1
-                """
-            )
-    for flush in ("1", "2"):
+# From 128 on a state's size takes two bytes, and large ones are kept in parts.
+SIZES = (0, 1, 127, 128, 300_000)
+
+
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_sets_that_were_states_are_lists_of_the_same_hashes(store: Embedded, is_cut_off: bool) -> None:
+    """Also where the version before goes on to write while only the columns are there."""
+
+    def seal(tier: str, size: int) -> None:
+        store.run(
+            f"""
+            INSERT INTO footfall.bot_requests_{tier} (bot_id, requests, ips, chats, version)
+            WITH arrayMap(number -> sipHash64(toString(number)), range({size})) AS members
+            SELECT '{size}', 1, arrayReduce('uniqExactState', members),
+                   arrayReduce('uniqExactState', arraySlice(members, 1, 2)), 1
+            """
+        )
+
+    def flush(ip: str) -> None:
         store.run(
             f"""
             INSERT INTO footfall.bot_requests_cells
                 (bot_id, interval_ms, epoch, partition, snapshot, ips_in, chats_in)
-            SELECT 'b', toUnixTimestamp(now()) * 1000, toUUID('00000000-0000-0000-0000-000000000000'), 0,
-                   (1, 1, 1, '{{}}', 0), ['of both', '{flush}'], []
+            SELECT 'b', toUnixTimestamp(today()) * 1000, toUUID('00000000-0000-0000-0000-000000000000'), 0,
+                   (1, 1, 1, '{{}}', 0), ['of both', '{ip}'], []
             """
         )
 
-    assert store.migrate() == [migration.label for migration in migrations() if migration.version > 12]
+    known = migrations()
+    store.migrate([migration for migration in known if migration.version <= 12])
+    for size in SIZES[::2]:
+        seal("15m", size)
+        seal("1d", size)
+    flush("1")
+    if is_cut_off:
 
+        async def cut_off(connected: Store) -> None:
+            with pytest.raises(StoreError):
+                await migrate(DiesAfter(connected, 2 + 3))  # type: ignore[arg-type]
+
+        store.do(cut_off)
+    for size in SIZES[1::2]:
+        seal("15m", size)
+        seal("1d", size)
+    flush("2")
+    for table in ("cells", "15m", "1d"):
+        store.run(f"OPTIMIZE TABLE footfall.bot_requests_{table} FINAL")
+
+    assert store.migrate() == [migration.label for migration in known if migration.version > 12]
+
+    flush("3")
     for tier in ("15m", "1d"):
         found = store.rows(
             f"""
@@ -172,11 +192,11 @@ def test_sets_that_were_states_are_lists_of_the_same_hashes(store: Embedded) -> 
             FROM footfall.bot_requests_{tier} ORDER BY toUInt32(bot_id)
             """  # noqa: S608
         )
-        assert found == [(size, min(size, 2), 1) for size in sizes]
+        assert found == [(size, min(size, 2), 1) for size in SIZES]
     [(ips, expected, chats)] = store.rows(
         """
         SELECT arraySort(groupUniqArrayArray(ip_hashes)),
-               arraySort(arrayMap(ip -> sipHash64(ip), ['1', '2', 'of both'])),
+               arraySort(arrayMap(ip -> sipHash64(ip), ['1', '2', '3', 'of both'])),
                groupUniqArrayArray(chat_hashes)
         FROM footfall.bot_requests_cells
         """
@@ -280,38 +300,16 @@ class Overtaken:
         await self._store.command(statement)
 
 
-def test_a_run_that_another_one_overtakes_goes_on_behind_it(store: Embedded) -> None:
+@pytest.mark.parametrize(
+    "at", ["ADD COLUMN IF NOT EXISTS ip_hashes", "MATERIALIZE", "DEFAULT []", "DROP COLUMN"]
+)
+def test_a_run_that_another_one_overtakes_goes_on_behind_it(store: Embedded, at: str) -> None:
     async def overtaken(connected: Store) -> None:
-        await migrate(Overtaken(connected, "UPDATE ip_hashes"))  # type: ignore[arg-type] # of what is gone then
+        await migrate(Overtaken(connected, at))  # type: ignore[arg-type]
 
     store.do(overtaken)
     assert store.pending() == []
     assert not store.rows("SELECT table FROM system.columns WHERE database = 'footfall' AND name = 'ips'")
-
-
-class Busy:
-    """A store that rejects a statement once: another run is at the same table."""
-
-    def __init__(self, store: Store, statement: str) -> None:
-        self._store, self._statement = store, statement
-        self.rows, self.insert = store.rows, store.insert
-        self.rejected = 0
-
-    async def command(self, statement: str) -> None:
-        if self._statement in statement and not self.rejected:
-            self.rejected += 1
-            raise StoreError("it's affected by mutation which is not finished yet", 36)
-        await self._store.command(statement)
-
-
-def test_a_run_that_another_one_is_in_the_way_of_tries_again(store: Embedded) -> None:
-    async def hindered(connected: Store) -> None:
-        busy = Busy(connected, "DROP COLUMN")
-        await migrate(busy)  # type: ignore[arg-type]
-        assert busy.rejected
-
-    store.do(hindered)
-    assert store.pending() == []
 
 
 def test_two_runs_at_once_do_no_harm(store: Embedded) -> None:
