@@ -157,12 +157,14 @@ def test_a_click_on_a_country_filters_the_whole_page_and_a_second_one_undoes_it(
     assert reader.cards()["total_requests"] != everything["total_requests"]
     assert reader.rows("requests") == ids(reader.api("requests", country="DE"))
     expect(reader.card("input_tokens")).to_contain_text("not filtered")
-    expect(reader.page.locator("#tokens .panel-head")).to_contain_text("not filtered by Country")
+    for untouched in ("#tokens .panel-head", "#token-series .panel-head"):
+        expect(reader.page.locator(untouched)).to_contain_text("not filtered by Country")
     expect(reader.page.get_by_role("button", name="Remove filter Country: Germany")).to_be_visible()
     expect(germany).to_be_focused()
     reader.doing(germany.click)
     assert "country" not in reader.query
     assert reader.cards() == everything
+    expect(reader.page.locator("#token-series .panel-head")).not_to_contain_text("not filtered")
 
 
 def agree(reader: Reader) -> None:
@@ -334,6 +336,26 @@ def test_filters_of_the_requests_table_narrow_it_and_its_export_alone(reader: Re
     reader.page.keyboard.press("Escape")
     reader.doing(lambda: country.fill(""))
     assert "requests.country" not in reader.query
+
+
+@pytest.mark.parametrize("language", ["en-GB", "de-DE", "ar"])
+def test_each_country_is_found_by_its_name_in_the_readers_language(
+    browser: Browser, site: Site, language: str
+) -> None:
+    lines = files("tzdata").joinpath("zoneinfo", "iso3166.tab").read_text(encoding="utf-8").splitlines()
+    codes = [line.split("\t")[0] for line in lines if not line.startswith("#")]
+    assert len(codes) > 240
+    with browser.new_context(locale=language) as context:
+        page = context.new_page()
+        page.goto(site.url)
+        found = page.evaluate(
+            """async (codes) => {
+              const {country, countryCode} = await import("/static/format.js");
+              return codes.map((code) => [country(code), `${country(code)} (${code})`, code].map(countryCode));
+            }""",
+            codes,
+        )
+    assert found == [[code] * 3 for code in codes]
 
 
 def test_a_table_offers_the_values_that_exist(reader: Reader) -> None:

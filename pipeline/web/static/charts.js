@@ -58,6 +58,7 @@ function unfinished(bars) {
 function overTime(root, pick, of) {
   const chart = new Bars(root.querySelector(".series"), pick);
   const panel = new Panel(root, {
+    redraws: true,
     request: ({ state, ends }) => {
       const { path, names, parts } = of(state) || {};
       return path ? { path: botPath(state.bot, path), parameters: [...ends, ...chosen(state, names)], parts } : null;

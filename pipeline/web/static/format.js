@@ -125,10 +125,13 @@ export function countryCode(text) {
   if (!codes) {
     const letters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];
     const pairs = letters.flatMap((a) => letters.map((b) => a + b));
-    codes = new Map(pairs.map((code) => [country(code).toLocaleLowerCase(), code]));
+    codes = new Map(pairs.filter((code) => current(code) === code).map((code) => [country(code).toLocaleLowerCase(), code]));
   }
-  return codes.get(wanted) ?? (shaped ? shaped[1].toUpperCase() : null);
+  return codes.get(wanted) ?? (shaped ? current(shaped[1]) : null);
 }
+
+/** The code in use for one that may be out of use: UK is GB, SU is RU. Both have the same name. */
+const current = (code) => new Intl.Locale(`und-${code}`).region;
 
 /** Whether a text is an IPv4 or IPv6 address. */
 export const isAddress = (text) =>

@@ -14,19 +14,24 @@ export class Panel {
    * `request(view)` says what to ask: {path, parameters}, or null where nothing need be asked.
    * `draw(answer, view)` shows it; it gets null where nothing was asked. `view.refused(problem)` says of a
    * fault that can never pass what is wrong, and the way out: {message, label, act, isOfAll}; null where it may pass.
+   * `redraws`: what is drawn depends on more of the view than the question does.
    */
-  constructor(root, { request, draw }) {
+  constructor(root, { request, draw, redraws = false }) {
     this.root = root;
     this.body = root.querySelector(".panel-body");
     this.request = request;
     this.draw = draw;
+    this.redraws = redraws;
   }
 
   /** Show `view`. What is there stays until the new answer has come; an answer already on show is not asked for again, unless `anew`. */
   async show(view, { anew = false } = {}) {
     const request = this.request(view);
     const key = JSON.stringify(request);
-    if (!anew && key === this.#answered) return;
+    if (!anew && key === this.#answered) {
+      if (this.redraws && this.answer) this.draw(this.answer, view);
+      return;
+    }
     this.#abort?.abort();
     const abort = new AbortController();
     this.#abort = abort;

@@ -25,6 +25,7 @@ export function ranking(root, by, toggle) {
   const side = root.querySelector(".side");
   const usual = side.textContent;
   return new Panel(root, {
+    redraws: true,
     request: ({ state, ends }) => {
       const { path, names } = rankedBy(by(state));
       return { path: botPath(state.bot, path), parameters: [["by", by(state)], ["limit", SHOWN], ...ends, ...chosen(state, names)] };
