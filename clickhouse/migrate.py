@@ -7,6 +7,7 @@ same reason two runs at once do no harm.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,9 @@ from importlib.resources import files
 from typing import Final
 
 from clickhouse.client import Store, StoreError, sql
+
+_MUTATES: Final = re.compile(r"ALTER TABLE \S+\s+(MATERIALIZE|UPDATE|DELETE)\b")
+_UNKNOWN_EXCEPTION: Final = 1002
 
 
 class MigrationRefused(Exception):
@@ -113,7 +117,10 @@ async def migrate(store: Store, known: Sequence[Migration] | None = None) -> tup
 
 async def _run(store: Store, migration: Migration, number: int, statement: str) -> None:
     try:
-        await store.command(statement)
+        if _MUTATES.match(statement):
+            await _mutate(store, statement)
+        else:
+            await store.command(statement)
     except StoreError as error:
         if error.code == 0:
             raise
@@ -121,6 +128,21 @@ async def _run(store: Store, migration: Migration, number: int, statement: str) 
             f"the store rejects statement {number} of migration {migration.label}: {error}. Mend the cause "
             "(rights, space, version of ClickHouse) and run it again: it goes on with this migration."
         ) from error
+
+
+async def _mutate(store: Store, statement: str) -> None:
+    """Have the store write columns of a table anew, for longer than a connection may be silent.
+
+    Raises StoreError where it cannot.
+    """
+    await store.command(statement, settings={"mutations_sync": 0})
+    pause = 0.01
+    while unfinished := await store.rows(sql("mutations")):
+        for code, reason in unfinished:
+            if reason:
+                raise StoreError(reason, code or _UNKNOWN_EXCEPTION)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 1)
 
 
 async def _record(store: Store, migration: Migration, *, is_complete: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -16,8 +15,6 @@ from pipeline.errors import Misconfigured, Refused, Unavailable
 
 PATIENCE: Final = timedelta(seconds=60)
 """How long the store may be away."""
-LONGEST: Final = timedelta(days=1)
-"""How long a statement may take that writes a table's columns anew."""
 
 _SAY_AFTER_SECONDS: Final = 3.0
 _PAUSE_SECONDS: Final = 0.1
@@ -34,17 +31,13 @@ async def migrate(
     A store that is away, or goes away, is waited for. Raises Unavailable when that takes longer than
     `patience`, Refused when the database cannot be migrated, Misconfigured when the store does not let us in.
     """
-    patient = replace(address, request_timeout_seconds=LONGEST.total_seconds())
+    act = clickhouse.migrate.pending if dry_run else clickhouse.migrate.migrate
     begun = time.monotonic()
     has_said = False
     while True:
         try:
             async with connect(address) as store:
-                missing = await clickhouse.migrate.pending(store)
-            if dry_run or not missing:
-                return missing
-            async with connect(patient) as store:
-                return await clickhouse.migrate.migrate(store)
+                return await act(store)
         except MigrationRefused as error:
             raise Refused(str(error)) from error
         except StoreError as error:

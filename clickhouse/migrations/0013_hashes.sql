@@ -1,8 +1,8 @@
 -- Sets of IPs and conversations become lists of hashes (sipHash64) in place of states of uniqExact. They take half the time to
--- unite, since no set has to be built of each row before, and any client can read them. They are compressed as states of
--- intervals were: a day's hashes hardly shrink, but those of intervals next to each other are often the same.
--- The new columns are right as soon as they are there, whoever writes: where there is no list yet it is taken from the state,
--- whose bytes end with its members, 8 each.
+-- unite, since no set has to be built of each row before, and any client can read them. A day's hashes hardly shrink, but those
+-- of intervals next to each other are often the same.
+-- The new columns are right as soon as they are there: where there is no list yet it is taken from the state, whose bytes end
+-- with its members, 8 each.
 ALTER TABLE footfall.bot_requests_cells
     ADD COLUMN IF NOT EXISTS ip_hashes SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64))
         DEFAULT reinterpret(right(CAST(ips, 'String'), 8 * finalizeAggregation(ips)), 'Array(UInt64)')
@@ -25,13 +25,11 @@ ALTER TABLE footfall.bot_requests_1d
         DEFAULT reinterpret(right(CAST(chats, 'String'), 8 * finalizeAggregation(chats)), 'Array(UInt64)')
         COMMENT 'sipHash64 of each distinct conversation; absent ones are not counted' CODEC(ZSTD(1)) AFTER ip_hashes;
 
--- Written down. Lists that are there are left as they are.
-ALTER TABLE footfall.bot_requests_cells MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
-ALTER TABLE footfall.bot_requests_15m   MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
-ALTER TABLE footfall.bot_requests_1d    MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
--- Once more, for what a sealer had begun to write before the columns were there.
-ALTER TABLE footfall.bot_requests_15m   MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
-ALTER TABLE footfall.bot_requests_1d    MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes SETTINGS mutations_sync = 2;
+-- Write them down; lists that are there stay as they are. What somebody began to write before the columns were there has none,
+-- which is why CHANGELOG.md says to stop workers first.
+ALTER TABLE footfall.bot_requests_cells MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes;
+ALTER TABLE footfall.bot_requests_15m   MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes;
+ALTER TABLE footfall.bot_requests_1d    MATERIALIZE COLUMN ip_hashes, MATERIALIZE COLUMN chat_hashes;
 
 -- The states go.
 ALTER TABLE footfall.bot_requests_cells

@@ -786,8 +786,12 @@ def test_what_the_api_can_never_answer_is_said_to_a_person_with_a_way_out(reader
         reader.page.goto(f"{reader.site.url}/bots/{BUSY}/analytics?{query}")
         expect(alert).to_contain_text(said)
         expect(alert.get_by_role("button")).to_have_text(way)
+        expect(
+            reader.page.locator("#cards")
+        ).to_be_hidden()  # blank, it would look like one that is on its way
     reader.doing(alert.get_by_role("button").click)
     expect(alert).to_be_hidden()
+    expect(reader.page.locator("#cards")).to_be_visible()
     assert reader.query == {"range": ["24h"], "tz": [ZONE]}
     assert reader.cards()["total_requests"] == str(reader.api("summary")["total_requests"])
     assert reader.complaints == [text for text in reader.complaints if "400" in text]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from clickhouse.client import Store, StoreAddress, StoreError, connect
+from clickhouse.client import Settings, Store, StoreAddress, StoreError, connect
 from clickhouse.migrate import Migration, MigrationRefused, migrate, migrations, pending
 from tests.footfall import Footfall, footfall
 from tests.kafka import free_port
@@ -250,6 +250,30 @@ def test_a_rejected_statement_is_named_and_the_migration_finished_once_its_cause
         store.run("DROP DATABASE nowhere SYNC")
 
 
+def materialized(default: str) -> Migration:
+    return migration(
+        2,
+        f"ALTER TABLE footfall.a ADD COLUMN IF NOT EXISTS y UInt8 DEFAULT {default};\n"
+        "ALTER TABLE footfall.a MATERIALIZE COLUMN y;",
+    )
+
+
+def test_what_is_written_anew_is_waited_for(store: Embedded) -> None:
+    store.migrate([ONE])
+    store.run("INSERT INTO footfall.a VALUES (1), (2), (3)")
+    store.migrate([ONE, materialized("sleepEachRow(0.4)")])
+    assert store.rows("SELECT is_done FROM system.mutations WHERE database = 'footfall'") == [(1,)]
+
+
+def test_what_cannot_be_written_anew_is_named(store: Embedded) -> None:
+    store.migrate([ONE])
+    store.run("INSERT INTO footfall.a VALUES (1)")
+    failing = materialized("throwIf(x = 1, 'out of order')")
+    with pytest.raises(MigrationRefused, match=r"statement 2 of migration 0002_test.*out of order"):
+        store.migrate([ONE, failing])
+    assert store.pending([ONE, failing]) == ["0002_test"]
+
+
 def test_a_migration_begun_with_other_statements_is_refused(store: Embedded) -> None:
     with pytest.raises(MigrationRefused):
         store.migrate([ONE, FAILING])
@@ -265,11 +289,11 @@ class DiesAfter:
         self._store, self._left = store, commands
         self.rows, self.insert = store.rows, store.insert
 
-    async def command(self, statement: str) -> None:
+    async def command(self, statement: str, settings: Settings | None = None) -> None:
         if self._left == 0:
             raise StoreError("connection lost")
         self._left -= 1
-        await self._store.command(statement)
+        await self._store.command(statement, settings=settings)
 
 
 def test_a_run_cut_off_anywhere_is_finished_by_the_next(store: Embedded) -> None:
@@ -294,10 +318,10 @@ class Overtaken:
         self._store, self._statement = store, statement
         self.rows, self.insert = store.rows, store.insert
 
-    async def command(self, statement: str) -> None:
+    async def command(self, statement: str, settings: Settings | None = None) -> None:
         if self._statement in statement:
             await migrate(self._store)
-        await self._store.command(statement)
+        await self._store.command(statement, settings=settings)
 
 
 @pytest.mark.parametrize(
