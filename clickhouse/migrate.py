@@ -131,7 +131,7 @@ async def _run(store: Store, migration: Migration, number: int, statement: str) 
 
 
 async def _mutate(store: Store, statement: str) -> None:
-    """Have the store write columns of a table anew, for longer than a connection may be silent.
+    """Have the store write columns of a table anew, which may take longer than a connection may be silent.
 
     Raises StoreError where it cannot.
     """
