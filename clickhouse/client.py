@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
@@ -91,6 +92,21 @@ def store_errors() -> Iterator[None]:
         if code in _NOT_LET_IN or status in (401, 403):
             message = f"{_ADVICE} It says: {message}"
         raise StoreError(message, code, status=status) from error
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """Whoever is cancelled in here is, though the driver forgets it while it gives up a connection."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("needs a task that can be cancelled")
+    asked_before = task.cancelling()
+    try:
+        yield
+    except StoreError:
+        if task.cancelling() > asked_before:
+            raise asyncio.CancelledError from None
+        raise
 
 
 @cache
@@ -184,7 +200,7 @@ async def connect(address: StoreAddress) -> AsyncIterator[Store]:
     """A `Store`, closed on leaving. Raises `StoreError` when it does not answer."""
     parts = urlsplit(address.url)
     secure = parts.scheme == "https"
-    with store_errors():
+    with _cancellable(), store_errors():
         client = await clickhouse_connect.get_async_client(
             host=parts.hostname or "127.0.0.1",
             port=parts.port or (8443 if secure else 8123),

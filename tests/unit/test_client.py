@@ -84,6 +84,32 @@ def test_where_nobody_answers_there_is_neither_code_nor_status() -> None:
     assert (caught.value.code, caught.value.status, caught.value.label) == (0, 0, "0")
 
 
+def test_whoever_is_cancelled_while_connecting_is_whatever_the_driver_is_at() -> None:
+    nobody = StoreAddress(url=f"http://127.0.0.1:{free_port()}")
+
+    async def tries() -> None:
+        async with connect(nobody):
+            pass
+
+    async def is_cancelled_after(steps: int) -> bool | None:
+        """None where it was over before."""
+        trying = asyncio.create_task(tries())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if not trying.cancel():
+            return None
+        await asyncio.wait({trying})
+        return trying.cancelled()
+
+    async def run() -> list[bool | None]:
+        return [await is_cancelled_after(steps) for steps in range(50)]
+
+    outcomes = asyncio.run(run())
+    assert outcomes[0] is True
+    assert outcomes[-1] is None
+    assert False not in outcomes
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's socket filters")
 @pytest.mark.parametrize("size", [1, 10_000_000], ids=["an answer is waited for", "rows are on their way"])
 def test_a_connection_whose_other_side_is_gone_without_a_word_is_given_up(
