@@ -1006,7 +1006,7 @@ def test_a_body_made_to_take_long_is_refused_soon(api: Api, body: bytes, headers
         problem(post(api, body, headers), 400, "malformed-events")
         return time.monotonic() - begun
 
-    assert any(seconds() < 2 for _ in range(10))  # the machine may be busy with other things
+    assert any(seconds() < 2 for _ in range(3))  # the machine may be busy with other things
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ def test_freshness_is_that_of_the_topics_concerned(api: Api) -> None:
         return found
 
     # Requests of half a second share what they say of it.
-    eventually(lambda: of_requests()["data_as_of"] == "2026-01-01T05:45:01.500+05:45", 20)
+    eventually(lambda: of_requests()["data_as_of"] == "2026-01-01T05:45:01.500+05:45", 5)
     assert of_requests()["provisional_from"] == "2026-01-01T05:45:00.000+05:45"
     assert of_requests()["consumer_lag_records"] == 7
     of_tokens = api.get(bot_path(bot, "token-usages"), **WHOLE)["freshness"]
@@ -476,8 +476,8 @@ def test_the_store_stops_when_the_client_of_a_question_goes_away(api: Api, slow_
     target = f"/api/v1{bot_path(slow_bot, path)}from=2020-01-01&to=2020-02-01"
     with socket.create_connection(("127.0.0.1", httpx.URL(api.url).port)) as client:
         client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        eventually(lambda: running(api, QUESTIONS) == 1, 20, lambda: "nothing was asked of the store")
-    eventually(lambda: running(api, QUESTIONS) == 0, 8, lambda: "the store still works for nobody")
+        eventually(lambda: running(api, QUESTIONS) == 1, 5, lambda: "nothing was asked of the store")
+    eventually(lambda: running(api, QUESTIONS) == 0, 3, lambda: "the store still works for nobody")
 
 
 @pytest.mark.parametrize(("model", "limit"), [(SLOW, "time"), (LARGE, "memory")], ids=["time", "memory"])
@@ -492,7 +492,7 @@ def test_a_question_that_takes_too_much_is_given_up_with_advice(
     assert (answer.status_code, answer.json().get("type")) == (503, "unavailable"), answer.text
     assert int(answer.headers["retry-after"]) > 0
     assert f"more {limit} than one question may. Ask about a shorter range" in answer.json()["detail"]
-    eventually(lambda: running(api, QUESTIONS) == 0, 8, lambda: "the store still works for nobody")
+    eventually(lambda: running(api, QUESTIONS) == 0, 3, lambda: "the store still works for nobody")
 
 
 # --- when something is away

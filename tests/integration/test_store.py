@@ -441,7 +441,7 @@ def running(store: Store, begin: str) -> int:
 def test_a_long_statement_stalls_neither_a_short_one_nor_an_insert(store: Store) -> None:
     def run_long() -> None:
         with contextlib.suppress(httpx.ReadTimeout):
-            httpx.post(f"http://127.0.0.1:{store.port}/", content=LONG, timeout=6)
+            httpx.post(f"http://127.0.0.1:{store.port}/", content=LONG, timeout=3)
 
     threads = [threading.Thread(target=run_long) for _ in range(4)]
     for thread in threads:
@@ -450,8 +450,8 @@ def test_a_long_statement_stalls_neither_a_short_one_nor_an_insert(store: Store)
     begun = time.monotonic()
     store.ask("SELECT 1")
     store.ask("INSERT INTO footfall.t VALUES (1, 'x')")
-    # The long ones give up after 6 s.
-    assert time.monotonic() - begun < 5
+    # The long ones give up after 3 s.
+    assert time.monotonic() - begun < 2.5
     for thread in threads:
         thread.join()
 
@@ -466,7 +466,7 @@ def test_a_read_whose_client_goes_away_is_cancelled(store: Store, statement: str
             b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )
         eventually(lambda: running(store, statement[:12]) == 1)
-    eventually(lambda: running(store, statement[:12]) == 0)
+    eventually(lambda: running(store, statement[:12]) == 0, seconds=3)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4])
@@ -477,7 +477,7 @@ def test_a_read_whose_client_goes_away_before_it_begins_is_cancelled(store: Stor
             connection.sendall(request)
             time.sleep(milliseconds / 1000)
     time.sleep(0.3)  # by then it has begun, if it does
-    eventually(lambda: running(store, "SELECT sum") == 0)
+    eventually(lambda: running(store, "SELECT sum") == 0, seconds=3)
 
 
 @pytest.mark.usefixtures("table")

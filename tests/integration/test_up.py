@@ -399,7 +399,7 @@ def test_killing_it_leaves_no_child_and_loses_nothing_that_was_counted(tmp_path:
         up.running.stop(signal.SIGKILL)
         # Started at once: what is left of its predecessor's children may still be going.
         up.start()
-        up.eventually(lambda: not any(is_alive(pid) for pid in children.values()))
+        up.eventually(lambda: not any(is_alive(pid) for pid in children.values()), within=5)
         up.wait()
         up.counts(10)
 
@@ -412,7 +412,7 @@ def test_it_stops_within_30_s_though_its_store_hangs(tmp_path: Path) -> None:
         begun = time.monotonic()
         assert up.running.stop(within=35) == 0
         assert time.monotonic() - begun < 30
-        up.eventually(lambda: not any(is_alive(pid) for pid in children.values()))
+        up.eventually(lambda: not any(is_alive(pid) for pid in children.values()), within=5)
         assert "1 accepted events did not get into the store" in " ".join(
             up.running.log.split()
         ) or "perhaps some accepted events did not get" in " ".join(up.running.log.split())
@@ -499,7 +499,7 @@ def test_with_kafka_nothing_is_lost_by_a_stop_and_the_topics_stay_the_same(
         children = up.running.children()
         assert set(children) == PARTS
         up.running.stop(signal.SIGKILL)
-        up.eventually(lambda: not any(is_alive(pid) for pid in children.values()))
+        up.eventually(lambda: not any(is_alive(pid) for pid in children.values()), within=5)
 
 
 def test_without_kafkas_jars_it_exits_2_and_says_where_they_come_from(tmp_path: Path) -> None:
