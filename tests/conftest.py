@@ -109,9 +109,12 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.T
 
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
-    """Where Chromium is: `FOOTFALL_TEST_CHROMIUM`, or the first of its usual names on PATH."""
-    named = os.environ.get("FOOTFALL_TEST_CHROMIUM")
-    found = named or shutil.which("chromium") or shutil.which("chromium-browser")
+    """Where Chromium is: `FOOTFALL_TEST_CHROMIUM`, or the first of its usual names on PATH.
+
+    Its headless shell comes first: the same engine without a browser's window, for half the time.
+    """
+    usual = (shutil.which(name) for name in ("chromium-headless-shell", "chromium", "chromium-browser"))
+    found = os.environ.get("FOOTFALL_TEST_CHROMIUM") or next(filter(None, usual), None)
     if found is None:
-        missing("no chromium on PATH: install Debian's package `chromium`")
+        missing("no chromium on PATH: install Debian's package `chromium-headless-shell` or `chromium`")
     return found
