@@ -62,9 +62,9 @@ class KilledStore:
     store: Store
     clock: Clock | None = None
     """By which raw rows are stamped; None: by the store itself."""
-    at: int = -1
-    is_applied: bool = False
-    effects: list[str] = field(default_factory=list)
+    at: int = field(default=-1, init=False)
+    is_applied: bool = field(default=False, init=False)
+    effects: list[str] = field(default_factory=list, init=False)
 
     def dies(self, at: int, *, is_applied: bool) -> None:
         """The effect at which it dies from now on: 0 is the next."""
@@ -324,7 +324,8 @@ def test_a_pass_that_dies_at_any_effect_is_made_good_by_the_next(
                     log.append(0, age_ms + at)
                 clock.now_us += 2 * SECOND_US
                 await log.consume()
-                killed = KilledStore(store, at=at, is_applied=is_applied)
+                killed = KilledStore(store)
+                killed.dies(at, is_applied=is_applied)
                 with nullcontext() if at == len(PASS) else pytest.raises(Crash):
                     await sealer.seal(killed, REQUESTS, partitions=2)  # type: ignore[arg-type]
                 assert killed.effects == PASS[: at + 1]
