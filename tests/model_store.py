@@ -350,15 +350,17 @@ class ModelStore:
                 candidates[key] = max(candidates.get(key, 0), touched_at)
             elif given["due_from_ms"] <= row["event_ms"] < due_before:
                 candidates.setdefault(key, 0)
-        sealed: dict[RollupKey, int] = {}
-        for row in self.table(given["rollup"]):
-            key = row["bot_id"], row["start"]
-            sealed[key] = max(sealed.get(key, 0), row["version"])
         closed = {
             (row["bot_id"], row["interval_ms"])
             for row in self.table(given["cells"])
             if row["interval_ms"] >= due_before and row["snapshot"][-1]
         }
+        for key in closed:
+            candidates.setdefault(key, 0)
+        sealed: dict[RollupKey, int] = {}
+        for row in self.table(given["rollup"]):
+            key = row["bot_id"], row["start"]
+            sealed[key] = max(sealed.get(key, 0), row["version"])
         found = []
         for key, touched_at in candidates.items():
             start, sealed_at = key[1], sealed.get(key, 0)

@@ -438,6 +438,24 @@ def test_a_closed_cell_has_its_interval_sealed_at_every_touch(sealing_at: Callab
     sealing_at(scenario)
 
 
+def test_a_cell_closed_long_after_its_row_came_has_its_interval_sealed(
+    sealing_at: Callable[..., None],
+) -> None:
+    async def scenario(sealer: Sealer) -> None:
+        event_ms = sealer.now_ms
+        await sealer.write(sealer.row(event_ms))
+        for _ in range(5):
+            await sealer.seal(after_ms=60_000)
+        assert await sealer.sealed() == {}
+        await sealer.write_cell(event_ms, is_closed=True)
+        for _ in range(3):
+            await sealer.seal(after_ms=60_000)
+            await sealer.assert_equals_raw()
+        assert await sealer.queued() == 1, "once is enough"
+
+    sealing_at(scenario)
+
+
 def test_cells_without_rows_leave_nothing(sealing_at: Callable[..., None]) -> None:
     async def scenario(sealer: Sealer) -> None:
         await sealer.write_cell(sealer.start - INTERVAL_MS)
