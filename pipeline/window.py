@@ -7,7 +7,8 @@ A cell is fenced by the last offset it has seen, so that records consumed again 
 added as often as they come.
 
 Memory is bounded. A cell for which there is no room is closed: it counts nothing, and the sealer counts its interval at
-every touch. Where there is no room for closed cells either, the interval is taken for one that is not open.
+every touch. Where there is no room for closed cells either, an event goes to raw rows alone, and counts once its
+interval is due.
 """
 
 from __future__ import annotations

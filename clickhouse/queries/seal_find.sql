@@ -1,10 +1,11 @@
 -- Which intervals have to be computed from raw rows now. Reads raw rows ingested lately, those of intervals that came due
--- since the last pass, closed cells, and what is sealed already.
+-- since the last pass, closed cells of intervals not due yet, and what is sealed already.
 --
 -- An interval touched by a row at t is sealed at every pass until t has settled, and once more when the guard has passed:
 -- by then a row that was given its ingested_at earlier but became readable later is there too. One not due yet is left to
--- its cells, unless it lies outside what workers hold open, is sealed already, or a cell of it was closed, however long after
--- its rows. No pass seals an interval twice, or looks at rows that came after it began: every pass ends.
+-- its cells, unless it lies outside what workers hold open, is sealed already, or a cell of it was closed. A closed cell may
+-- come long after its rows, so it has its interval sealed even if no row has touched that lately. No pass seals an interval
+-- twice, or looks at rows that came after it began: every pass ends.
 --
 -- First in the queue is an entry of no bot, by which the pass knows at its end that the store has not lost the rest.
 INSERT INTO footfall.seal_queue (topic, version, bot_id, interval_start)

@@ -444,13 +444,14 @@ def test_a_cell_closed_long_after_its_row_came_has_its_interval_sealed(
     async def scenario(sealer: Sealer) -> None:
         event_ms = sealer.now_ms
         await sealer.write(sealer.row(event_ms))
-        for _ in range(5):
+        for _ in range(3):
             await sealer.seal(after_ms=60_000)
         assert await sealer.sealed() == {}
         await sealer.write_cell(event_ms, is_closed=True)
         for _ in range(3):
-            await sealer.seal(after_ms=60_000)
+            await sealer.seal(after_ms=10_000)
             await sealer.assert_equals_raw()
+        assert event_ms >= sealer.start, "it is still open"
         assert await sealer.queued() == 1, "once is enough"
 
     sealing_at(scenario)
